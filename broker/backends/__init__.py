@@ -1,0 +1,1 @@
+"""How the broker talks to backends: one file a kind."""

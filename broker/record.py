@@ -1,0 +1,78 @@
+"""One record of the delegation log, and its canonical bytes: hashed as they are stored.
+
+Every record has `v`, `event` and `time`; the rest depends on the event:
+
+=================  ==============================================================================
+`allowed`          a call that may be made: who, through whom, what, by which rule; `jti` and `exp`
+                   of the token that is minted next
+`refused`          a call, a credential or a message that was refused: `code` and `reason`
+`ended`            how an allowed call ended: `outcome` = returned, failed, cancelled
+`spent`            a backend accepted the token
+`replayed`         a backend refused a token that was already spent
+`session.opened`   a credential was accepted for the first time
+`session.revoked`  and when it was revoked
+`catalog.loaded`   the rules that hold from here on, by digest
+=================  ==============================================================================
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from broker.canonical import Json, canonical_json
+from broker.chain import Chain
+
+Event = Literal[
+    "allowed",
+    "refused",
+    "ended",
+    "spent",
+    "replayed",
+    "session.opened",
+    "session.revoked",
+    "catalog.loaded",
+]
+Outcome = Literal["returned", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A record before it has a place in the log.
+
+    Attributes:
+        time_ms: Unix time in milliseconds, UTC.
+        txn: ties all records of one call together; empty where there is no call.
+        chain: who acted for whom, where that is known.
+        fields: everything else; None values are left out.
+    """
+
+    event: Event
+    time_ms: int
+    txn: str = ""
+    chain: Chain | None = None
+    fields: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON (RFC 8785). `sub`, `sub_iss`, `agent`, `agent_iss` and `act` tell the chain."""
+        body: dict[str, Json] = {"v": 1, "event": self.event, "time": timestamp(self.time_ms)}
+        if self.txn:
+            body["txn"] = self.txn
+        if self.chain is not None:
+            body["sub"] = self.chain.subject.sub
+            body["sub_iss"] = self.chain.subject.iss
+            body["agent"] = self.chain.agent.sub
+            body["agent_iss"] = self.chain.agent.iss
+            act = self.chain.to_act()
+            if act is not None:
+                body["act"] = act
+        for key, value in self.fields.items():
+            if value is not None:
+                body[key] = value
+        return canonical_json(body)
+
+
+def timestamp(time_ms: int) -> str:
+    """`2026-12-31T23:59:59.123Z` (RFC 3339, UTC, milliseconds): sorts as text."""
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

@@ -1,0 +1,1 @@
+"""Storage: small protocols (`protocols`), a twin in memory, and SQLite."""

@@ -1,0 +1,122 @@
+"""What the flow asks of storage. The memory twin and SQLite pass the same tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from broker.record import Record
+from broker.session import Session
+
+
+class Unmet(StrEnum):
+    """The condition of an entry that did not hold."""
+
+    SESSION_UNKNOWN = "session_unknown"
+    SESSION_REVOKED = "session_revoked"
+    RATE_EXCEEDED = "rate_exceeded"
+    SPENT = "spent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateCondition:
+    """Fewer than `limit` entries with this key were appended since `since_ms`.
+
+    The key is stored with the entry if it is appended, so the log's own transaction is what counts:
+    exact over restarts and over processes.
+    """
+
+    key: str
+    limit: int
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendCondition:
+    """`jti` was never spent before. Kept until `keep_until_s` (Unix seconds) at least."""
+
+    jti: str
+    keep_until_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record to append if its conditions hold, decided in the transaction that appends it.
+
+    Attributes:
+        sid: this session is known and not revoked.
+        otherwise: one record for each condition that may fail, appended in place of `record`.
+    """
+
+    record: Record
+    sid: str | None = None
+    rate: RateCondition | None = None
+    spend: SpendCondition | None = None
+    otherwise: "dict[Unmet, Record] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where the record stands, and which condition failed, if one did."""
+
+    index: int
+    unmet: Unmet | None = None
+
+
+class Log(Protocol):
+    """The delegation log: append only. One writer thread, group commit, `synchronous=FULL`."""
+
+    @property
+    def origin(self) -> str:
+        """Name of this log in checkpoints and in tokens."""
+        ...
+
+    async def append(self, entry: Entry) -> Appended:
+        """Append, and return once it is durable: committed and synced.
+
+        Raises:
+            LogUnavailable: it is not in the log, and never will be. Also where the queue is full.
+        """
+        ...
+
+    def append_soon(self, record: Record) -> None:
+        """Append with the next commit, without waiting. For how a call ended: where this is lost in a
+        crash, or the disk is full, the call shows as unfinished, never as done. Kept and tried again
+        while the log is unavailable (bounded). Safe in a cancelled task: it does not await."""
+        ...
+
+    def ready(self) -> str | None:
+        """None where appends work as far as is known, else the reason why they do not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSession:
+    """A session as it is kept."""
+
+    session: Session
+    revoked_ms: int | None
+
+
+class Sessions(Protocol):
+    """The sessions, in the same file as the log: so that an append can ask whether one is revoked."""
+
+    async def open(self, session: Session, record: Record) -> StoredSession:
+        """Keep the session and append the record, in one transaction; durable when it returns. Where
+        the `sid` is known already, nothing is written and the kept one is returned.
+
+        Raises:
+            LogUnavailable: nothing was written.
+        """
+        ...
+
+    async def find(self, sid: str) -> StoredSession | None: ...
+
+    async def list(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:
+        """The living ones, or everything, the newest first."""
+        ...
+
+    async def revoke(self, sid: str, *, now_ms: int, record: Record) -> bool:
+        """Revoke, and append the record, in one transaction. False where it was revoked already or is
+        unknown (nothing is written)."""
+        ...
