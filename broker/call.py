@@ -74,7 +74,9 @@ class Caller:
             return Called(txn=issued.txn, answer=answer)
         except TimeoutError:
             outcome, details = "failed", {"code": Code.BACKEND_TIMEOUT}
-            message = f"The backend {issued.tool.backend.name} did not answer within {issued.tool.timeout_s:g} s."
+            message = (
+                f"The backend {issued.tool.backend.name} did not answer within {issued.tool.timeout_s:g} s."
+            )
             return Failed(txn=issued.txn, code=Code.BACKEND_TIMEOUT, message=message)
         except BackendFailed as failed:
             outcome, details = "failed", {"code": failed.code}
@@ -90,6 +92,7 @@ class Caller:
                 event="ended",
                 time_ms=self.now_ms(),
                 txn=issued.txn,
-                fields={"jti": issued.jti, "outcome": outcome, "duration_ms": round(seconds * 1000)} | details,
+                fields={"jti": issued.jti, "outcome": outcome, "duration_ms": round(seconds * 1000)}
+                | details,
             )
         )

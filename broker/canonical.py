@@ -80,7 +80,9 @@ def _require_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Rejected(Code.ARGUMENTS_UNSAFE, "a string holds a lone surrogate, which is not Unicode text") from None
+        raise Rejected(
+            Code.ARGUMENTS_UNSAFE, "a string holds a lone surrogate, which is not Unicode text"
+        ) from None
 
 
 def _write(value: Json, out: list[str]) -> None:

@@ -76,7 +76,9 @@ def actors_from_act(act: Json, *, default_iss: str, invalid: Code) -> tuple[Prin
         strange = sorted(set(hop) - {"iss", "sub", "act"})
         if strange:
             raise Rejected(invalid, f"an `act` claim has a member that names nobody: {strange[0][:40]!r}")
-        principal = Principal(name(hop.get("iss", default_iss), "act.iss", invalid), name(hop.get("sub"), "act.sub", invalid))
+        principal = Principal(
+            name(hop.get("iss", default_iss), "act.iss", invalid), name(hop.get("sub"), "act.sub", invalid)
+        )
         if principal in actors:
             raise Rejected(invalid, "an actor stands in its own chain")
         actors.append(principal)

@@ -57,7 +57,10 @@ class Denied:
 
 _UNMET = {
     Unmet.SESSION_UNKNOWN: (Code.SESSION_UNKNOWN, "The session is not known to this broker; open a new one."),
-    Unmet.SESSION_REVOKED: (Code.SESSION_REVOKED, "The session was revoked; ask whoever opened it for a new one."),
+    Unmet.SESSION_REVOKED: (
+        Code.SESSION_REVOKED,
+        "The session was revoked; ask whoever opened it for a new one.",
+    ),
 }
 
 
@@ -100,7 +103,9 @@ class Issuer:
         try:
             session = await self.authenticate(ask.credential, now_ms=now_ms)
         except Rejected as rejected:
-            refused = Refused(code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message)
+            refused = Refused(
+                code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message
+            )
             return await self._deny(ask, refused, None, catalog, now_ms, txn, None)
 
         # 2. Decide.
@@ -124,7 +129,9 @@ class Issuer:
                 arguments=ask.arguments,
             )
         except Rejected as rejected:
-            refused = Refused(code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message)
+            refused = Refused(
+                code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message
+            )
             return await self._deny(ask, refused, session, catalog, now_ms, txn, arguments_sha256)
 
         # 3. Chain.
@@ -134,11 +141,16 @@ class Issuer:
         jti = self.new_id()
         iat = now_ms // 1000
         exp = min(iat + tool.ttl_s, session.expires_s)
-        entry = self._entry(ask, session, catalog, decision, request, chain, now_ms, txn, jti, exp, arguments_sha256)
+        entry = self._entry(
+            ask, session, catalog, decision, request, chain, now_ms, txn, jti, exp, arguments_sha256
+        )
         appended = await self.log.append(entry)
         if appended.unmet is not None:
             code, reason = self._unmet(appended.unmet, decision)
-            return Denied(refused=Refused(code=code, reason=reason, shown_code=code, shown=reason, rule=decision.rule), txn=txn)
+            return Denied(
+                refused=Refused(code=code, reason=reason, shown_code=code, shown=reason, rule=decision.rule),
+                txn=txn,
+            )
 
         # 5. Mint.
         token = self.minter.mint(
@@ -161,7 +173,15 @@ class Issuer:
                 auth_time=session.auth_time,
             )
         )
-        return Issued(token=token, tool=tool, request=request, txn=txn, jti=jti, rule=decision.rule, index=appended.index)
+        return Issued(
+            token=token,
+            tool=tool,
+            request=request,
+            txn=txn,
+            jti=jti,
+            rule=decision.rule,
+            index=appended.index,
+        )
 
     def _entry(
         self,
@@ -206,14 +226,22 @@ class Issuer:
         for unmet in (Unmet.SESSION_UNKNOWN, Unmet.SESSION_REVOKED, Unmet.RATE_EXCEEDED):
             code, reason = self._unmet(unmet, allowed)
             otherwise[unmet] = Record(
-                event="refused", time_ms=now_ms, txn=txn, chain=chain, fields=common | {"code": code, "reason": reason}
+                event="refused",
+                time_ms=now_ms,
+                txn=txn,
+                chain=chain,
+                fields=common | {"code": code, "reason": reason},
             )
         rate = None
         if allowed.rate is not None:
             # The agent's own allowance under this rule: other agents of the same subject have theirs.
-            key = "\x1f".join((allowed.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub))
+            key = "\x1f".join(
+                (allowed.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub)
+            )
             rate = RateCondition(
-                key=digest(key.encode()), limit=allowed.rate.limit, since_ms=now_ms - allowed.rate.window_s * 1000
+                key=digest(key.encode()),
+                limit=allowed.rate.limit,
+                since_ms=now_ms - allowed.rate.window_s * 1000,
             )
         return Entry(record=record, sid=session.sid, rate=rate, otherwise=otherwise)
 
@@ -221,7 +249,10 @@ class Issuer:
     def _unmet(unmet: Unmet, allowed: Allowed) -> tuple[Code, str]:
         if unmet is Unmet.RATE_EXCEEDED and allowed.rate is not None:
             limit, window = allowed.rate.limit, allowed.rate.window_s
-            return Code.RATE_EXCEEDED, f"At most {limit} calls in {window} seconds are granted; wait and try again."
+            return (
+                Code.RATE_EXCEEDED,
+                f"At most {limit} calls in {window} seconds are granted; wait and try again.",
+            )
         return _UNMET.get(unmet, (Code.SESSION_UNKNOWN, "The call was refused."))
 
     async def _deny(

@@ -39,7 +39,9 @@ class Refused:
 Decision: TypeAlias = Allowed | Refused
 
 
-def decide(session: Session, catalog: Catalog, tool_name: str, arguments: Mapping[str, Json], *, now_s: int) -> Decision:
+def decide(
+    session: Session, catalog: Catalog, tool_name: str, arguments: Mapping[str, Json], *, now_s: int
+) -> Decision:
     """Decide one call. Pure: equal inputs give equal answers. What is not granted is refused."""
     raise NotImplementedError
 

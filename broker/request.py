@@ -54,6 +54,8 @@ class RequestTemplate:
     def parse(cls, text: str) -> "RequestTemplate":
         raise TemplateMistake(text)
 
-    def plan(self, *, url: str, audience: str, headers: tuple[tuple[str, str], ...], arguments: Mapping[str, Json]) -> PlannedRequest:
+    def plan(
+        self, *, url: str, audience: str, headers: tuple[tuple[str, str], ...], arguments: Mapping[str, Json]
+    ) -> PlannedRequest:
         """Build the request. Raises Rejected(arguments.unsafe)."""
         raise TemplateMistake(self.method)

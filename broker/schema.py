@@ -23,12 +23,16 @@ class Schema:
         """Raises SchemaMistake where `document` is no valid schema, or has a `$ref` to elsewhere."""
         for reference in _references(document):
             if not reference.startswith("#"):
-                raise SchemaMistake(f"`$ref` to {reference!r}: a schema may only refer into itself (`#/$defs/…`)")
+                raise SchemaMistake(
+                    f"`$ref` to {reference!r}: a schema may only refer into itself (`#/$defs/…`)"
+                )
         try:
             Draft202012Validator.check_schema(document)
         except SchemaError as error:
             where = "/".join(str(part) for part in error.absolute_path)
-            raise SchemaMistake(f"not a JSON Schema: {error.message}" + (f" (at {where})" if where else "")) from None
+            raise SchemaMistake(
+                f"not a JSON Schema: {error.message}" + (f" (at {where})" if where else "")
+            ) from None
         self.document = document
         # An empty registry: jsonschema would otherwise fetch an unknown `$ref` from the network.
         self._validator = Draft202012Validator(document, registry=Registry[Any]())

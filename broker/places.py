@@ -1,0 +1,48 @@
+"""Where a broker keeps its files: read from `[broker]` alone, so that a reviewer's command starts fast."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.errors import Usage
+
+DEFAULT_STORE = "sqlite:broker.db"
+DEFAULT_KEYS = ".broker/keys"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Absolute paths; relative ones in the file are relative to the folder that it lies in."""
+
+    store: Path
+    keys: Path
+    issuer: str
+
+
+def places(config: Path) -> Places:
+    """Read `[broker]` of a tools.toml, without judging the rest of it.
+
+    Raises:
+        Usage: the file cannot be read, is not TOML, or `store` is of an unknown kind.
+    """
+    try:
+        document = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Usage(f"cannot read {config}: {error.strerror}; name the file with --config") from error
+    except ValueError as error:
+        raise Usage(f"{config} is not TOML: {error}") from error
+    table = document.get("broker", {})
+    table = table if isinstance(table, dict) else {}
+    return Places(
+        store=store_path(str(table.get("store", DEFAULT_STORE)), config.parent),
+        keys=(config.parent / str(table.get("keys", DEFAULT_KEYS))).absolute(),
+        issuer=str(table.get("issuer", "")),
+    )
+
+
+def store_path(store: str, folder: Path) -> Path:
+    """The path in `sqlite:PATH`. Raises Usage where it is another kind."""
+    kind, _, path = store.partition(":")
+    if kind != "sqlite" or not path:
+        raise Usage(f'store {store!r} is not known; write "sqlite:PATH"')
+    return (folder / path).absolute()
