@@ -55,6 +55,16 @@ class Denied:
     txn: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Occasion:
+    """What holds for one call from its beginning to its end: one catalog, one moment, one id."""
+
+    ask: Ask
+    catalog: Catalog
+    now_ms: int
+    txn: str
+
+
 _UNMET = {
     Unmet.SESSION_UNKNOWN: (Code.SESSION_UNKNOWN, "The session is not known to this broker; open a new one."),
     Unmet.SESSION_REVOKED: (
@@ -97,30 +107,23 @@ class Issuer:
         Raises:
             LogUnavailable: nothing is issued, nothing may be called.
         """
-        catalog, now_ms, txn = self.catalog(), self.now_ms(), self.new_id()
+        at = _Occasion(ask=ask, catalog=self.catalog(), now_ms=self.now_ms(), txn=self.new_id())
 
         # 1. Authenticate.
         try:
-            session = await self.authenticate(ask.credential, now_ms=now_ms)
+            session = await self.authenticate(ask.credential, now_ms=at.now_ms)
         except Rejected as rejected:
-            refused = Refused(
-                code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message
-            )
-            return await self._deny(ask, refused, None, catalog, now_ms, txn, None)
+            return await self._deny(at, _refused(rejected))
 
         # 2. Decide.
         arguments_sha256: str | None = None
         try:
             arguments = canonical_json(dict(ask.arguments))
             arguments_sha256 = digest(arguments)
-            if len(arguments) > catalog.broker.max_arguments_bytes:
-                raise Rejected(
-                    Code.ARGUMENTS_TOO_LARGE,
-                    f"The arguments have {len(arguments)} bytes; at most {catalog.broker.max_arguments_bytes} are taken.",
-                )
-            decision = decide(session, catalog, ask.tool, ask.arguments, now_s=now_ms // 1000)
+            _require_bounded(arguments, at.catalog.broker.max_arguments_bytes)
+            decision = decide(session, at.catalog, ask.tool, ask.arguments, now_s=at.now_ms // 1000)
             if isinstance(decision, Refused):
-                return await self._deny(ask, decision, session, catalog, now_ms, txn, arguments_sha256)
+                return await self._deny(at, decision, session, arguments_sha256)
             tool = decision.tool
             request = tool.request.plan(
                 url=tool.backend.url,
@@ -129,38 +132,65 @@ class Issuer:
                 arguments=ask.arguments,
             )
         except Rejected as rejected:
-            refused = Refused(
-                code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message
-            )
-            return await self._deny(ask, refused, session, catalog, now_ms, txn, arguments_sha256)
+            return await self._deny(at, _refused(rejected), session, arguments_sha256)
 
         # 3. Chain.
         chain = session.chain
 
         # 4. Log.
         jti = self.new_id()
-        iat = now_ms // 1000
+        iat = at.now_ms // 1000
         exp = min(iat + tool.ttl_s, session.expires_s)
-        entry = self._entry(
-            ask, session, catalog, decision, request, chain, now_ms, txn, jti, exp, arguments_sha256
-        )
-        appended = await self.log.append(entry)
-        if appended.unmet is not None:
-            code, reason = self._unmet(appended.unmet, decision)
-            return Denied(
-                refused=Refused(code=code, reason=reason, shown_code=code, shown=reason, rule=decision.rule),
-                txn=txn,
+        facts: dict[str, Json] = {
+            "sid": session.sid,
+            "tool": tool.name,
+            "backend": tool.backend.name,
+            "rule": decision.rule,
+            "catalog": at.catalog.digest,
+            "arguments_sha256": arguments_sha256,
+            "arguments": {name: value for name, value in ask.arguments.items() if name in tool.keep} or None,
+        }
+        token_facts: dict[str, Json] = {
+            "action": tool.action,
+            "aud": tool.backend.audience,
+            "method": request.binding.method,
+            "location": request.binding.location,
+            "jti": jti,
+            "exp": exp,
+        }
+        appended = await self.log.append(
+            Entry(
+                record=Record(
+                    event="allowed", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=facts | token_facts
+                ),
+                sid=session.sid,
+                rate=_rate_condition(decision, chain, at.now_ms),
+                otherwise={
+                    unmet: Record(
+                        event="refused",
+                        time_ms=at.now_ms,
+                        txn=at.txn,
+                        chain=chain,
+                        fields=facts | {"code": code, "reason": reason},
+                    )
+                    for unmet, (code, reason) in _reasons(decision).items()
+                },
             )
+        )
+        if appended.unmet is not None:
+            code, reason = _reasons(decision)[appended.unmet]
+            refused = Refused(code=code, reason=reason, shown_code=code, shown=reason, rule=decision.rule)
+            return Denied(refused=refused, txn=at.txn)
 
         # 5. Mint.
         token = self.minter.mint(
             CallClaims(
-                iss=catalog.broker.issuer,
+                iss=at.catalog.broker.issuer,
                 aud=tool.backend.audience,
                 chain=chain,
                 scope=tool.action,
                 jti=jti,
-                txn=txn,
+                txn=at.txn,
                 sid=session.sid,
                 iat=iat,
                 exp=exp,
@@ -177,115 +207,68 @@ class Issuer:
             token=token,
             tool=tool,
             request=request,
-            txn=txn,
+            txn=at.txn,
             jti=jti,
             rule=decision.rule,
             index=appended.index,
         )
 
-    def _entry(
-        self,
-        ask: Ask,
-        session: Session,
-        catalog: Catalog,
-        allowed: Allowed,
-        request: PlannedRequest,
-        chain: Chain,
-        now_ms: int,
-        txn: str,
-        jti: str,
-        exp: int,
-        arguments_sha256: str,
-    ) -> Entry:
-        tool = allowed.tool
-        common: dict[str, Json] = {
-            "sid": session.sid,
-            "tool": tool.name,
-            "backend": tool.backend.name,
-            "rule": allowed.rule,
-            "catalog": catalog.digest,
-            "arguments_sha256": arguments_sha256,
-            "arguments": {name: value for name, value in ask.arguments.items() if name in tool.keep} or None,
-        }
-        record = Record(
-            event="allowed",
-            time_ms=now_ms,
-            txn=txn,
-            chain=chain,
-            fields=common
-            | {
-                "action": tool.action,
-                "aud": tool.backend.audience,
-                "method": request.binding.method,
-                "location": request.binding.location,
-                "jti": jti,
-                "exp": exp,
-            },
-        )
-        otherwise: dict[Unmet, Record] = {}
-        for unmet in (Unmet.SESSION_UNKNOWN, Unmet.SESSION_REVOKED, Unmet.RATE_EXCEEDED):
-            code, reason = self._unmet(unmet, allowed)
-            otherwise[unmet] = Record(
-                event="refused",
-                time_ms=now_ms,
-                txn=txn,
-                chain=chain,
-                fields=common | {"code": code, "reason": reason},
-            )
-        rate = None
-        if allowed.rate is not None:
-            # The agent's own allowance under this rule: other agents of the same subject have theirs.
-            key = "\x1f".join(
-                (allowed.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub)
-            )
-            rate = RateCondition(
-                key=digest(key.encode()),
-                limit=allowed.rate.limit,
-                since_ms=now_ms - allowed.rate.window_s * 1000,
-            )
-        return Entry(record=record, sid=session.sid, rate=rate, otherwise=otherwise)
-
-    @staticmethod
-    def _unmet(unmet: Unmet, allowed: Allowed) -> tuple[Code, str]:
-        if unmet is Unmet.RATE_EXCEEDED and allowed.rate is not None:
-            limit, window = allowed.rate.limit, allowed.rate.window_s
-            return (
-                Code.RATE_EXCEEDED,
-                f"At most {limit} calls in {window} seconds are granted; wait and try again.",
-            )
-        return _UNMET.get(unmet, (Code.SESSION_UNKNOWN, "The call was refused."))
-
     async def _deny(
         self,
-        ask: Ask,
+        at: _Occasion,
         refused: Refused,
-        session: Session | None,
-        catalog: Catalog,
-        now_ms: int,
-        txn: str,
-        arguments_sha256: str | None,
+        session: Session | None = None,
+        arguments_sha256: str | None = None,
     ) -> Denied:
         """A refusal is a record too, and durable before the caller hears of it."""
-        tool = catalog.tools.get(ask.tool)
-        await self.log.append(
-            Entry(
-                record=Record(
-                    event="refused",
-                    time_ms=now_ms,
-                    txn=txn,
-                    chain=None if session is None else session.chain,
-                    fields={
-                        "sid": None if session is None else session.sid,
-                        # The agent's own words: bounded, and without lone surrogates.
-                        "tool": ask.tool.encode(errors="replace").decode()[:128],
-                        "backend": None if tool is None else tool.backend.name,
-                        "rule": refused.rule,
-                        "catalog": catalog.digest,
-                        "arguments_sha256": arguments_sha256,
-                        "code": refused.code,
-                        "reason": refused.reason,
-                    },
-                )
-            )
+        tool = at.catalog.tools.get(at.ask.tool)
+        fields: dict[str, Json] = {
+            "sid": None if session is None else session.sid,
+            # The agent's own words: bounded, and without lone surrogates.
+            "tool": at.ask.tool[:128].encode(errors="replace").decode(),
+            "backend": None if tool is None else tool.backend.name,
+            "rule": refused.rule,
+            "catalog": at.catalog.digest,
+            "arguments_sha256": arguments_sha256,
+            "code": refused.code,
+            "reason": refused.reason,
+        }
+        chain = None if session is None else session.chain
+        record = Record(event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=fields)
+        await self.log.append(Entry(record=record))
+        return Denied(refused=refused, txn=at.txn)
+
+
+def _refused(rejected: Rejected) -> Refused:
+    return Refused(
+        code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message
+    )
+
+
+def _require_bounded(arguments: bytes, most: int) -> None:
+    if len(arguments) > most:
+        raise Rejected(
+            Code.ARGUMENTS_TOO_LARGE,
+            f"The arguments have {len(arguments)} bytes; at most {most} are taken.",
         )
-        return Denied(refused=refused, txn=txn)
+
+
+def _rate_condition(allowed: Allowed, chain: Chain, now_ms: int) -> RateCondition | None:
+    if allowed.rate is None:
+        return None
+    # The agent's own allowance under this rule: another agent of the same subject has its own.
+    parts = (allowed.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub)
+    return RateCondition(
+        key=digest(canonical_json(list(parts))),
+        limit=allowed.rate.limit,
+        since_ms=now_ms - allowed.rate.window_s * 1000,
+    )
+
+
+def _reasons(allowed: Allowed) -> dict[Unmet, tuple[Code, str]]:
+    """What to say where the transaction finds that a condition does not hold."""
+    if allowed.rate is None:
+        return _UNMET
+    limit, window_s = allowed.rate.limit, allowed.rate.window_s
+    reason = f"At most {limit} calls in {window_s} seconds are granted; wait and try again."
+    return _UNMET | {Unmet.RATE_EXCEEDED: (Code.RATE_EXCEEDED, reason)}
