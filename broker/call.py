@@ -87,12 +87,11 @@ class Caller:
             self._ended(issued, outcome, details, self.monotonic() - began)
 
     def _ended(self, issued: Issued, outcome: Outcome, details: dict[str, Json], seconds: float) -> None:
+        facts: dict[str, Json] = {
+            "jti": issued.jti,
+            "outcome": outcome,
+            "duration_ms": round(seconds * 1000),
+        }
         self.log.append_soon(
-            Record(
-                event="ended",
-                time_ms=self.now_ms(),
-                txn=issued.txn,
-                fields={"jti": issued.jti, "outcome": outcome, "duration_ms": round(seconds * 1000)}
-                | details,
-            )
+            Record(event="ended", time_ms=self.now_ms(), txn=issued.txn, fields=details | facts)
         )

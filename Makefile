@@ -1,0 +1,36 @@
+# Five words to learn: demo, test, lint, types, bench. Each builds .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types bench lock clean
+
+# Hashes are checked: what runs here is what was locked.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/ready  ## a broker, a backend that verifies its tokens, agents that call through them
+	@$(BIN)/python examples/demo.py
+
+test: .venv/ready  ## everything that is tested
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/ready
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: .venv/ready  ## against the same server that has no broker; prints ratios
+	$(BIN)/python -m benchmarks
+
+lock: .venv/ready  ## write requirements.lock anew, without any index address in it
+	$(BIN)/python -m piptools compile --quiet --extra test --all-build-deps --allow-unsafe --generate-hashes \
+	  --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv build *.egg-info
