@@ -52,6 +52,19 @@ class Chain:
         return " ← ".join(principal.sub for principal in (self.subject, *reversed(self.actors)))
 
 
+def chain_of(subject: Principal, actors: tuple[Principal, ...], *, invalid: Code) -> Chain:
+    """A chain in which everybody stands once.
+
+    Raises:
+        Rejected: with `invalid`, where somebody acts for themselves through others: a cycle has no
+            agent that could be held to account.
+    """
+    everybody = (subject, *actors)
+    if len(set(everybody)) != len(everybody):
+        raise Rejected(invalid, "somebody stands twice in the chain of actors")
+    return Chain(subject, actors)
+
+
 def actors_from_act(act: Json, *, default_iss: str, invalid: Code) -> tuple[Principal, ...]:
     """The actors of a nested `act` claim, outermost first.
 
@@ -61,14 +74,13 @@ def actors_from_act(act: Json, *, default_iss: str, invalid: Code) -> tuple[Prin
         invalid: the code to refuse with, `credential.claims` or `token.claims`.
 
     Raises:
-        Rejected: not an object; a member that is not an identity claim (RFC 8693 §4.1: `exp`, `nbf`
-            and `aud` mean nothing in there, so somebody expects them to mean something); a hop
-            without `sub`; an empty or over-long name; an actor twice in the chain; or more than
-            `MAX_ACTORS` hops.
+        Rejected: a hop is no object, has no `sub`, an over-long or unprintable name, or a member that
+            is no identity claim (RFC 8693 §4.1: `exp`, `nbf` and `aud` mean nothing in there, so
+            whoever put them there expects what will not happen); or more than `MAX_ACTORS` hops.
     """
     actors: list[Principal] = []
-    hop: Json = act
-    while hop is not None:
+    hop = act
+    while True:
         if len(actors) == MAX_ACTORS:
             raise Rejected(invalid, f"more than {MAX_ACTORS} actors act for each other")
         if not isinstance(hop, dict):
@@ -76,24 +88,19 @@ def actors_from_act(act: Json, *, default_iss: str, invalid: Code) -> tuple[Prin
         strange = sorted(set(hop) - {"iss", "sub", "act"})
         if strange:
             raise Rejected(invalid, f"an `act` claim has a member that names nobody: {strange[0][:40]!r}")
-        principal = Principal(
-            name(hop.get("iss", default_iss), "act.iss", invalid), name(hop.get("sub"), "act.sub", invalid)
-        )
-        if principal in actors:
-            raise Rejected(invalid, "an actor stands in its own chain")
-        actors.append(principal)
-        if hop.get("act", {}) is None:
-            raise Rejected(invalid, "an `act` claim is null")
-        hop = hop.get("act")
-    return tuple(actors)
+        iss = principal_name(hop.get("iss", default_iss), "act.iss", invalid)
+        actors.append(Principal(iss, principal_name(hop.get("sub"), "act.sub", invalid)))
+        if "act" not in hop:
+            return tuple(actors)
+        hop = hop["act"]
 
 
-def name(value: Json, claim: str, invalid: Code) -> str:
+def principal_name(value: Json, claim: str, invalid: Code) -> str:
     """`value` as the name of a principal.
 
     Raises:
         Rejected: with `invalid`, where it is no string, is empty, longer than `MAX_NAME`, or holds a
-            control character (which would forge a line where a person reads it).
+            character that cannot be printed (which would forge a line where a person reads it).
     """
     if not isinstance(value, str) or not value:
         raise Rejected(invalid, f"`{claim}` is missing or not a string")

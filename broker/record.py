@@ -66,9 +66,7 @@ class Record:
             act = self.chain.to_act()
             if act is not None:
                 body["act"] = act
-        for key, value in self.fields.items():
-            if value is not None:
-                body[key] = value
+        body.update({key: value for key, value in self.fields.items() if value is not None})
         return canonical_json(body)
 
 

@@ -1,0 +1,188 @@
+"""A JWS in compact form, taken apart so strictly that no two parsers could read it differently.
+
+JOSE libraries forgive what an attacker needs: padding, unused bits, duplicate members, other character
+sets. What comes out of here has one reading, and is still unverified.
+"""
+
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+from broker.canonical import MAX_DEPTH, Json
+from broker.errors import Code, Rejected
+
+Family: TypeAlias = Literal["credential", "token"]
+"""Whose codes to refuse with: the session credential's, or the call token's."""
+
+MAX_BYTES = 16 * 1024
+
+_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_MAX_DIGITS = 17
+_PLAIN_HEADER = frozenset({"alg", "typ", "kid"})
+_HARMLESS_HEADER = _PLAIN_HEADER | {"x5t", "x5t#S256", "cty"}
+"""Foreign issuers add these. All others are refused: `jku`, `x5u`, `jwk` and `x5c` bring keys along
+(RFC 8725 §3.10), `crit` and `b64` change what is signed, `zip` is a bomb."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedJws:
+    """The parts of a JWS (RFC 7515 §7.1). Nothing in here may be believed yet."""
+
+    alg: str
+    typ: str | None
+    kid: str | None
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+
+def parse_compact(text: str, *, family: Family, foreign: bool = False) -> UnverifiedJws:
+    """Take a compact JWS apart.
+
+    Args:
+        foreign: from another issuer: `typ` and `kid` may be absent and certificate thumbprints present.
+
+    What must hold:
+
+    1. Bounded, and nothing but three parts of base64url characters (RFC 8725bis: any other refused).
+    2. Each part in its one canonical encoding: no padding, no unused bits that are set.
+    3. The header is strict JSON with the members that are allowed, each a string.
+    4. The payload is not empty: RFC 7515 allows that, no JWT is.
+
+    Raises:
+        Rejected: `….malformed`, or `….algorithm` where the header names none.
+    """
+    malformed = Code(f"{family}.malformed")
+    # 1. Shape.
+    if len(text) > MAX_BYTES:
+        raise Rejected(malformed, f"longer than {MAX_BYTES} characters")
+    found = _COMPACT.fullmatch(text)
+    if found is None:
+        raise Rejected(malformed, "not a JWS in compact form: three parts of base64url, joined by dots")
+    # 2. One encoding.
+    header_bytes, payload, signature = (_decode(part, malformed) for part in found.groups())
+    # 3. Header.
+    header = parse_json_strict(header_bytes, malformed)
+    if not isinstance(header, dict):
+        raise Rejected(malformed, "the header is not an object")
+    strange = sorted(set(header) - (_HARMLESS_HEADER if foreign else _PLAIN_HEADER))
+    if strange:
+        raise Rejected(malformed, f"the header has a member that is not taken: {strange[0][:40]!r}")
+    for member, value in header.items():
+        if not isinstance(value, str) or not value:
+            raise Rejected(malformed, f"the header's {member[:40]!r} is not a string")
+    alg, typ, kid = header.get("alg"), header.get("typ"), header.get("kid")
+    if not isinstance(alg, str):
+        raise Rejected(Code(f"{family}.algorithm"), "the header names no algorithm")
+    if not foreign and (typ is None or kid is None):
+        raise Rejected(malformed, "the header has no `typ` or no `kid`")
+    # 4. Payload.
+    return UnverifiedJws(
+        alg=alg,
+        typ=cast("str | None", typ),
+        kid=cast("str | None", kid),
+        payload=payload,
+        signing_input=text.rpartition(".")[0].encode("ascii"),
+        signature=signature,
+    )
+
+
+def encode_part(data: bytes) -> str:
+    """base64url without padding (RFC 7515 §2)."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_part(text: str, invalid: Code) -> bytes:
+    """The bytes of a base64url string in its one canonical form. Raises Rejected with `invalid`."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        raise Rejected(invalid, "not base64url")
+    return _decode(text, invalid)
+
+
+def _decode(part: str, invalid: Code) -> bytes:
+    if len(part) % 4 == 1:
+        raise Rejected(invalid, "not base64url: no bytes have that length")
+    data = urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    # Two texts for one value would be two tokens with one signature: two keys in a table of spent ones.
+    if encode_part(data) != part:
+        raise Rejected(invalid, "not the canonical base64url of its bytes")
+    return data
+
+
+def parse_json_strict(data: bytes, invalid: Code) -> Json:
+    """JSON that has one reading: UTF-8, no duplicate member, no NaN, no number that a double distorts.
+
+    Raises:
+        Rejected: with `invalid`.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Rejected(invalid, "not UTF-8") from None
+    try:
+        value = _DECODER.decode(text)
+    except _Ambiguous as ambiguous:
+        raise Rejected(invalid, str(ambiguous)) from None
+    except RecursionError:
+        raise Rejected(invalid, "nested too deeply") from None
+    except ValueError:
+        raise Rejected(invalid, "not JSON") from None
+    _require_plain(value, invalid, 0)
+    return cast("Json", value)
+
+
+class _Ambiguous(Exception):
+    pass
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise _Ambiguous("a member stands twice in one object")
+    return found
+
+
+def _integer(digits: str) -> int:
+    # int() of thousands of digits is quadratic, and no claim needs more than a date in milliseconds.
+    if len(digits) > _MAX_DIGITS:
+        raise _Ambiguous("a number has too many digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if value in {float("inf"), float("-inf")} or len(digits) > 2 * _MAX_DIGITS:
+        raise _Ambiguous("a number is out of range")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise _Ambiguous(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_once, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
+
+
+def _require_plain(value: object, invalid: Code, depth: int) -> None:
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise Rejected(invalid, "a string holds a lone surrogate") from None
+        return
+    if isinstance(value, dict | list):
+        if depth == MAX_DEPTH:
+            raise Rejected(invalid, "nested too deeply")
+        if isinstance(value, dict):
+            members = cast("dict[str, object]", value)
+            for name, member in members.items():
+                _require_plain(name, invalid, depth)
+                _require_plain(member, invalid, depth + 1)
+        else:
+            for member in cast("list[object]", value):
+                _require_plain(member, invalid, depth + 1)
