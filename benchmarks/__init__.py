@@ -1,0 +1,1 @@
+"""Speed, measured against the same server without a broker: `make bench`."""
