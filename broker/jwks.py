@@ -1,0 +1,356 @@
+"""Where public keys come from: a JWK Set at a URL or in a file, kept, and looked at again in time.
+
+It needs nothing but the standard library, anyio and `verify`, so that a backend's kit can use it.
+"""
+
+import http.client
+import logging
+import os
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.to_thread import run_sync
+
+from broker.errors import BrokerError, Code, Rejected, Usage
+from broker.jws import Family, parse_json_strict
+from broker.verify import Algorithm, KeySet, key_set_from_jwks
+
+MAX_BYTES = 256 * 1024
+"""Of one JWK Set. The largest that big issuers publish have some 10 KiB."""
+
+FETCH_S = 5.0
+"""Limit of one fetch, from the name's resolution to the last byte."""
+
+REFETCH_S = 30.0
+"""At most one fetch in this time, failed ones included: whoever invents `kid`s makes no more of them."""
+
+MAX_AGE_S = 3600.0
+"""Fetched keys are asked for again after this; so long may a key that its issuer took back be trusted."""
+
+KEEP_S = 24 * 3600.0
+"""Where keys cannot be read again, the old ones are trusted for this long, and then none are."""
+
+LOOK_S = 1.0
+"""How often a file is looked at; at once, where a `kid` is not in it."""
+
+_OVERHEAD_BYTES = 64 * 1024
+_HTTP_PORT, _HTTPS_PORT = 80, 443
+
+_log = logging.getLogger(__name__)
+
+
+class KeySource(Protocol):
+    """Has the keys of one issuer."""
+
+    async def keys_for(self, kid: str | None) -> KeySet:
+        """The issuer's keys; those that are known where none has this `kid`.
+
+        Raises:
+            Rejected: `….keys_unavailable`.
+        """
+        ...
+
+
+class StaticKeys:
+    """Keys that never change."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
+
+    async def keys_for(self, kid: str | None) -> KeySet:  # noqa: ARG002 - the protocol's
+        """The keys."""
+        return self._keys
+
+
+class FileKeys:
+    """The keys of a JWK Set file, read again when the file changes.
+
+    A new file that cannot be used leaves the old keys for `KEEP_S`, with a warning.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        algorithms: tuple[Algorithm, ...],
+        family: Family,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._algorithms = algorithms
+        self._family: Family = family
+        self._monotonic = monotonic
+        self._lock = anyio.Lock()
+        self._keys: KeySet | None = None
+        self._seen: tuple[int, int, int] | None = None
+        self._usable = False
+        self._looked = 0.0
+        self._good = 0.0
+
+    async def keys_for(self, kid: str | None) -> KeySet:
+        """The keys in the file, as it was at most `LOOK_S` ago. Raises Rejected."""
+        now = self._monotonic()
+        if self._keys is None or now - self._looked >= LOOK_S or _is_news(self._keys, kid):
+            async with self._lock:
+                await self._look(now)
+        if self._keys is None or now - self._good > KEEP_S:
+            raise Rejected(
+                Code(f"{self._family}.keys_unavailable"), "the file of the issuer's keys cannot be used now"
+            )
+        return self._keys
+
+    async def _look(self, now: float) -> None:
+        # A name server of a network file system may hang: never on the loop.
+        seen = await run_sync(_fingerprint, self._path)
+        self._looked = now
+        if seen is None or seen != self._seen:
+            self._seen = seen
+            self._usable = False
+            try:
+                self._keys = await run_sync(_read_file, self._path, self._algorithms, self._family)
+                self._usable = True
+            except (OSError, FetchFailed, Rejected) as error:
+                _log.warning("keeping the keys at hand: %s cannot be used: %s", self._path, _why(error))
+        if self._usable:
+            self._good = now
+
+
+class UrlKeys:
+    """The keys of a JWK Set at a URL, kept, and fetched again in time."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        algorithms: tuple[Algorithm, ...],
+        family: Family,
+        fetch: "Callable[[str], Awaitable[bytes]] | None" = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+            fetch: the body of a `GET`; whatever it raises counts as a failed fetch.
+            monotonic: seconds; the wall clock may jump.
+
+        Raises:
+            Usage: `url` is neither https nor http on loopback.
+        """
+        target = _target(url)
+        self._url = url
+        self._shown = f"{target.host}{target.path.partition('?')[0]}"
+        self._algorithms = algorithms
+        self._family: Family = family
+        self._fetch = fetch or fetch_url
+        self._monotonic = monotonic
+        self._lock = anyio.Lock()
+        self._keys: KeySet | None = None
+        self._fetched = 0.0
+        self._tried: float | None = None
+
+    async def keys_for(self, kid: str | None) -> KeySet:
+        """The issuer's keys.
+
+        1. Keys that are young, and have this `kid`, answer at once. A token without one is no reason
+           to fetch: nothing says that its key is new.
+        2. One fetch at a time, which all who need it share; who has keys that will do does not wait.
+        3. No fetch within `REFETCH_S` of the last one, however that ended and whoever asks.
+        4. A fetch that failed leaves the old keys, until they are `KEEP_S` old. Then, and where there
+           never were any, nothing is accepted.
+
+        Raises:
+            Rejected: `….keys_unavailable`.
+        """
+        # 1. Young and known.
+        now = self._monotonic()
+        if self._keys is not None and self._answers(self._keys, kid, now):
+            return self._keys
+
+        # 2. One fetch at a time.
+        will_do = self._keys is not None and not _is_news(self._keys, kid)
+        if not (will_do and self._lock.locked()):
+            async with self._lock:
+                await self._fetch_if_due(kid)
+
+        # 4. Old keys, for a while.
+        if self._keys is None or self._monotonic() - self._fetched > KEEP_S:
+            raise Rejected(
+                Code(f"{self._family}.keys_unavailable"), "the issuer's keys cannot be fetched now; try again"
+            )
+        return self._keys
+
+    def _answers(self, keys: KeySet, kid: str | None, now: float) -> bool:
+        return now - self._fetched < MAX_AGE_S and not _is_news(keys, kid)
+
+    async def _fetch_if_due(self, kid: str | None) -> None:
+        now = self._monotonic()
+        if self._keys is not None and self._answers(self._keys, kid, now):
+            return  # whoever held the lock before has fetched them
+        # 3. Not too often.
+        if self._tried is not None and now - self._tried < REFETCH_S:
+            return
+        self._tried = now
+        # Shielded: a caller who hangs up must not leave all others without keys for REFETCH_S.
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(FETCH_S):
+                    body = await self._fetch(self._url)
+                # Hundreds of keys take tens of milliseconds to load.
+                self._keys = await run_sync(_parse, body, self._algorithms, self._family)
+                self._fetched = self._monotonic()
+            except Exception as error:  # noqa: BLE001 - `fetch` is the caller's, and may fail as it likes
+                _log.warning("keeping the keys at hand: %s cannot be used: %s", self._shown, _why(error))
+
+
+def _is_news(keys: KeySet, kid: str | None) -> bool:
+    return kid is not None and keys.find(kid) is None
+
+
+class FetchFailed(Exception):
+    """Keys could not be fetched or read, and why; safe to log. Only `fetch_url` lets it out."""
+
+
+def _why(error: Exception) -> str:
+    """For the operator's log. The text of a foreign exception may quote what an issuer answered."""
+    if isinstance(error, BrokerError):
+        return error.message
+    if isinstance(error, FetchFailed):
+        return str(error)
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read_file(path: Path, algorithms: tuple[Algorithm, ...], family: Family) -> KeySet:
+    # Not blocking: a named pipe without a writer would hold the thread for ever.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        return _parse(file.read(MAX_BYTES + 1), algorithms, family)
+
+
+def _parse(body: bytes, algorithms: tuple[Algorithm, ...], family: Family) -> KeySet:
+    if len(body) > MAX_BYTES:
+        raise FetchFailed(f"it has more than {MAX_BYTES} bytes")
+    document = parse_json_strict(body, Code(f"{family}.keys_unavailable"))
+    keys = key_set_from_jwks(document, allowed=algorithms, family=family)
+    if not keys.keys:
+        # Taken all the same: an issuer that takes back all its keys means it.
+        _log.warning("a JWK Set holds no key for any of %s", ", ".join(algorithms))
+    return keys
+
+
+class _Target(NamedTuple):
+    host: str
+    port: int
+    tls: bool
+    authority: str
+    path: str
+
+
+def _target(url: str) -> _Target:
+    """The parts of a URL that keys may be fetched from. Raises Usage."""
+    # urlsplit drops tabs and newlines in silence; the request line must hold what was declared.
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise Usage(f"the URL of a JWK Set holds a character that must be percent-encoded: {url!a}")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Usage(f"not a URL: {url!a}") from error
+    if parts.scheme not in {"http", "https"} or not host or parts.fragment or "@" in parts.netloc:
+        raise Usage(f"the URL of a JWK Set is https://HOST/PATH: {url!a}")
+    tls = parts.scheme == "https"
+    if not tls and not _is_loopback(host):
+        raise Usage(f"keys are fetched by https, or by http on loopback alone: {url!a}")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Target(host, port or (_HTTPS_PORT if tls else _HTTP_PORT), tls, parts.netloc, path)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def fetch_url(url: str) -> bytes:
+    """`GET` a small document: one request, one connection, no proxy, no redirect, no cookie.
+
+    The bytes come by anyio and are read by http.client afterwards: a server that sends one byte every
+    few seconds holds no thread, and the limit of time is exact.
+
+    Raises:
+        FetchFailed: no answer, not status 200, too long, or cut off.
+        Usage: the URL is not one that keys may be fetched from.
+        TimeoutError: it took more than `FETCH_S`.
+    """
+    target = _target(url)
+    request = (
+        f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nAccept: application/json\r\n"
+        "Accept-Encoding: identity\r\nUser-Agent: tool-token-broker\r\nConnection: close\r\n\r\n"
+    )
+    received = bytearray()
+    with anyio.fail_after(FETCH_S):
+        try:
+            async with await _connect(target) as stream:
+                await stream.send(request.encode("ascii"))
+                async for chunk in stream:
+                    received += chunk
+                    if len(received) > MAX_BYTES + _OVERHEAD_BYTES:
+                        raise FetchFailed(f"the answer has more than {MAX_BYTES} bytes")
+        except (OSError, ssl.SSLError, anyio.BrokenResourceError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise FetchFailed(f"cannot be reached: {_why(error)}") from error
+    return _body(bytes(received))
+
+
+async def _connect(target: _Target) -> ByteStream:
+    if not target.tls:
+        return await anyio.connect_tcp(target.host, target.port)
+    # Loading the system's authorities reads files.
+    trusted = await run_sync(ssl.create_default_context)
+    return await anyio.connect_tcp(
+        target.host, target.port, tls=True, ssl_context=trusted, tls_standard_compatible=False
+    )
+
+
+class _Received:
+    """Bytes that have arrived, as http.client wants to be given them: a socket to make a file of."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> BytesIO:
+        assert mode == "rb"  # noqa: S101 - the one mode that HTTPResponse asks for
+        return BytesIO(self._data)
+
+
+def _body(received: bytes) -> bytes:
+    response = http.client.HTTPResponse(cast("socket.socket", _Received(received)), method="GET")
+    try:
+        response.begin()
+        if response.status != http.client.OK:
+            raise FetchFailed(f"answered with status {response.status}")
+        body = response.read()
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        raise FetchFailed("did not answer in HTTP, or not to the end") from error
+    finally:
+        response.close()
+    if len(body) > MAX_BYTES:
+        raise FetchFailed(f"the answer has more than {MAX_BYTES} bytes")
+    return body
