@@ -41,6 +41,7 @@ class Code(StrEnum):
     SESSION_UNKNOWN = "session.unknown"
     SESSION_REVOKED = "session.revoked"
     SESSION_EXPIRED = "session.expired"
+    SESSION_BUSY = "session.busy"
 
     # The request as MCP carries it
     REQUEST_MALFORMED = "request.malformed"
@@ -86,6 +87,7 @@ class Code(StrEnum):
     BACKEND_BUSY = "backend.busy"
 
     # The broker itself
+    INTERNAL = "internal"
     CALL_CANCELLED = "call.cancelled"
     LOG_UNAVAILABLE = "log.unavailable"
     LOG_TAMPERED = "log.tampered"

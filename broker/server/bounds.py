@@ -1,0 +1,87 @@
+"""HTTP/1.1 with bounds that uvicorn's fast protocol lacks: the size of a head, and the time it may take."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD = 32 * 1024
+"""Bytes of request line and headers. A chain of actors in a credential fits many times over."""
+
+HEAD_S = 15.0
+"""From the first byte, or from the connection, to the end of the headers."""
+
+
+class _HeadTooLarge(Exception):
+    """Stops the parser."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Somebody without a credential can hold neither memory nor a connection for long."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*arguments, **keywords)
+        self._head = 0
+        self._in_head = True
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection that says nothing is closed."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The clock goes with the connection."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Counts what the parser keeps to itself: the part of a header that has no end yet."""
+        if self._in_head:
+            self._head += len(data)
+        super().data_received(data)
+        if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        """A new head."""
+        super().on_message_begin()
+        if not self._in_head:
+            self._in_head = True
+            self._head = 0
+            self._start_clock()
+        self._parsed = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Counted: one chunk of the network may hold a whole large head."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Counted."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def _count(self, length: int) -> None:
+        self._parsed += length
+        if self._parsed > MAX_HEAD:
+            raise _HeadTooLarge
+
+    def _start_clock(self) -> None:
+        self._stop_clock()
+        self._deadline = self.loop.call_later(HEAD_S, self._too_slow)
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,283 @@
+"""Who may speak to the MCP endpoints: one bearer credential in one header, or a recorded refusal."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import anyio
+from mcp.server.auth.middleware.auth_context import auth_context_var
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broker.canonical import Json
+from broker.chain import Chain
+from broker.errors import Code, LogUnavailable, Rejected
+from broker.issue import Authenticate
+from broker.record import Record
+from broker.server.visit import Visit, visiting
+from broker.session import Session
+from broker.store.protocols import Entry, Log
+
+BODY_S = 30.0
+"""How long a client may take to send one message. A slower one holds memory and a connection."""
+
+RETRY_AFTER_S = 5
+_MAX_USERS = 4096
+_IN_QUERY = frozenset({"access_token", "token", "authorization"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    """An HTTP answer to somebody who may not pass.
+
+    Attributes:
+        error: RFC 6750 §3.1, or empty where no credential was shown (then the challenge has none).
+    """
+
+    status: int
+    code: Code
+    reason: str
+    error: str = ""
+
+
+class Gate:
+    """ASGI: authenticates each request, and puts the visit where the handlers find it."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authenticate: Authenticate,
+        log: Log,
+        now_ms: Callable[[], int],
+        metadata_url: Callable[[], str],
+    ) -> None:
+        self._app = app
+        self._authenticate = authenticate
+        self._log = log
+        self._now_ms = now_ms
+        self._metadata_url = metadata_url
+        self._users: dict[str, AuthenticatedUser] = {}
+        self._open: set[anyio.CancelScope] = set()
+        self._closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request in, or refuse it.
+
+        What must hold before the SDK sees a request:
+
+        1. The broker is not about to close.
+        2. No credential stands in the URL, where proxies and logs would keep it.
+        3. There is one `Authorization` header, of the scheme Bearer, with one token.
+        4. The token opens a session; it is known, in time, and not revoked.
+        5. The request carries that session, and no other's handle works for it: the SDK binds each MCP
+           session to client, issuer and subject, and the subject given here is the broker's session.
+
+        And after: a message that the SDK refuses leaves a record before the refusal is sent.
+        """
+        if scope["type"] != "http":
+            # There is no WebSocket here, and the lifespan is the outer app's.
+            return
+        # 1. Closing.
+        if self._closing:
+            await _unavailable("The broker is closing.")(scope, receive, send)
+            return
+        try:
+            # 2, 3. One credential, in its place.
+            shown = _credential(scope)
+            if isinstance(shown, _Refusal):
+                await self._refuse(shown, scope, receive, send)
+                return
+            # 4. Authenticate.
+            try:
+                session = await self._authenticate(shown, now_ms=self._now_ms())
+            except Rejected as rejected:
+                await self._refuse(_rejected(rejected), scope, receive, send)
+                return
+        except LogUnavailable:
+            await _unavailable("The delegation log cannot be written now.")(scope, receive, send)
+            return
+        # 5. Pass on.
+        await self._pass(Visit(credential=shown, session=session), scope, receive, send)
+
+    def refuse_newcomers(self) -> None:
+        """From now on every request is answered with 503; those under way go on."""
+        self._closing = True
+
+    def end_streams(self) -> None:
+        """End what is still open, streams above all: nothing else would."""
+        for stream in list(self._open):
+            stream.cancel()
+
+    async def _pass(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        user = self._user(visit.session)
+        scope["user"] = user
+        message = _Guarded(self, visit, scope, receive, send)
+        here, there = visiting.set(visit), auth_context_var.set(user)
+        stream = anyio.CancelScope()
+        self._open.add(stream)
+        try:
+            with stream:
+                await self._app(scope, message.receive, message.send)
+        finally:
+            self._open.discard(stream)
+            auth_context_var.reset(there)
+            visiting.reset(here)
+
+    def _user(self, session: Session) -> AuthenticatedUser:
+        """The SDK's picture of the session: made once, and without the credential in it."""
+        user = self._users.get(session.sid)
+        if user is None:
+            if len(self._users) >= _MAX_USERS:
+                del self._users[next(iter(self._users))]
+            agent = session.chain.agent
+            token = AccessToken(
+                token=session.sid,
+                client_id=agent.sub,
+                scopes=[],
+                subject=session.sid,
+                claims={"iss": session.issuer},
+            )
+            user = self._users[session.sid] = AuthenticatedUser(token)
+        return user
+
+    async def _refuse(self, refusal: _Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.record(refusal.code, refusal.reason, scope)
+        await _answer(refusal, self._metadata_url())(scope, receive, send)
+
+    async def record(self, code: Code, reason: str, scope: Scope, visit: Visit | None = None) -> None:
+        """A refusal is a record too, and durable before the client hears of it. Raises LogUnavailable."""
+        session = None if visit is None else visit.session
+        chain: Chain | None = None if session is None else session.chain
+        client = scope.get("client")
+        fields: dict[str, Json] = {
+            "sid": None if session is None else session.sid,
+            "code": code,
+            "reason": reason,
+            "peer": None if client is None else str(client[0]),
+        }
+        record = Record(event="refused", time_ms=self._now_ms(), chain=chain, fields=fields)
+        await self._log.append(Entry(record=record))
+
+
+class _Guarded:
+    """One request that was let in: its body has a limit of time, its refusal a record."""
+
+    __slots__ = ("_complete", "_gate", "_receive", "_replaced", "_scope", "_send", "_visit")
+
+    def __init__(self, gate: Gate, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gate = gate
+        self._visit = visit
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._complete = scope["method"] != "POST"
+        self._replaced = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            with anyio.fail_after(BODY_S):
+                message = await self._receive()
+        except TimeoutError:
+            # The SDK takes it for a client that has gone, and stops.
+            self._complete = True
+            return {"type": "http.disconnect"}
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start" and message["status"] >= 400:  # noqa: PLR2004
+            status = message["status"]
+            # 405 is an answer to a client that asks what it may do: nothing was refused.
+            if not self._visit.recorded and status != 405:  # noqa: PLR2004
+                code = Code.REQUEST_TOO_LARGE if status == 413 else Code.REQUEST_MALFORMED  # noqa: PLR2004
+                reason = f"{self._scope['method']} {self._scope['path']} was answered with {status}"
+                try:
+                    await self._gate.record(code, reason, self._scope, self._visit)
+                except LogUnavailable:
+                    self._replaced = True
+                    response = _unavailable("The delegation log cannot be written now.")
+                    await response(self._scope, self._receive, self._send)
+                    return
+                self._visit.recorded = True
+        await self._send(message)
+
+
+def _credential(scope: Scope) -> str | _Refusal:
+    """The one bearer token of the request (RFC 6750 §2.1), or what is wrong."""
+    query = scope.get("query_string", b"")
+    if query:
+        names = {name.lower() for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
+        if names & _IN_QUERY:
+            return _Refusal(
+                status=400,
+                code=Code.CREDENTIAL_IN_QUERY,
+                reason="a credential stands in the URL; it is to be taken for known, and replaced",
+                error="invalid_request",
+            )
+    headers: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not headers:
+        return _Refusal(status=401, code=Code.CREDENTIAL_MISSING, reason="no Authorization header")
+    if len(headers) > 1:
+        return _Refusal(
+            status=400,
+            code=Code.CREDENTIAL_MALFORMED,
+            reason="more than one Authorization header",
+            error="invalid_request",
+        )
+    scheme, _, token = headers[0].partition(b" ")
+    if scheme.lower() != b"bearer":
+        return _Refusal(
+            status=401, code=Code.CREDENTIAL_MISSING, reason="the Authorization header is not of Bearer"
+        )
+    with suppress(UnicodeDecodeError):
+        text = token.decode("ascii").strip(" ")
+        if text and text.isprintable() and " " not in text and "," not in text:
+            return text
+    return _Refusal(
+        status=401,
+        code=Code.CREDENTIAL_MALFORMED,
+        reason="what follows Bearer is not one token",
+        error="invalid_token",
+    )
+
+
+def _rejected(rejected: Rejected) -> _Refusal:
+    if rejected.code is Code.CREDENTIAL_KEYS_UNAVAILABLE:
+        # The issuer cannot be reached: the credential may be good, so nobody should throw it away.
+        return _Refusal(status=503, code=rejected.code, reason=rejected.message)
+    return _Refusal(status=401, code=rejected.code, reason=rejected.message, error="invalid_token")
+
+
+def _answer(refusal: _Refusal, metadata_url: str) -> Response:
+    if refusal.status == 503:  # noqa: PLR2004
+        return _unavailable(refusal.reason)
+    body = {"error": refusal.error or "unauthorized", "error_description": refusal.reason}
+    headers = {"cache-control": "no-store"}
+    if refusal.status == 401:  # noqa: PLR2004
+        challenge: list[str] = []
+        if refusal.error:
+            # RFC 6750 §3: neither quotation marks nor backslashes, and ASCII alone.
+            description = "".join(
+                character if " " <= character <= "~" and character not in '"\\' else "'"
+                for character in refusal.reason
+            )
+            challenge = [f'error="{refusal.error}"', f'error_description="{description}"']
+        challenge.append(f'resource_metadata="{metadata_url}"')
+        headers["www-authenticate"] = "Bearer " + ", ".join(challenge)
+    return JSONResponse(body, status_code=refusal.status, headers=headers)
+
+
+def _unavailable(why: str) -> Response:
+    return JSONResponse(
+        {"error": "temporarily_unavailable", "error_description": why},
+        status_code=503,
+        headers={"retry-after": str(RETRY_AFTER_S), "cache-control": "no-store"},
+    )

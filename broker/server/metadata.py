@@ -1,0 +1,97 @@
+"""What a client or a backend reads before it knocks: RFC 9728, RFC 8414, the keys, and how the broker is."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from broker.canonical import Json
+from broker.catalog import Catalog
+
+RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
+SERVER_METADATA = "/.well-known/oauth-authorization-server"
+JWKS = "/.well-known/jwks.json"
+
+_METADATA_S = 300
+JWKS_S = 60
+"""Seconds that a key set may be kept. A verifier that meets an unknown `kid` before that asks again."""
+
+
+def protected_resource(catalog: Catalog) -> dict[str, Json]:
+    """RFC 9728 §2: which resource this is, and whose tokens it takes."""
+    issuers = [issuer.issuer for issuer in catalog.issuers.values()]
+    return {
+        "resource": f"{catalog.broker.issuer}/mcp",
+        "authorization_servers": [catalog.broker.issuer, *issuers],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "tool-token-broker",
+    }
+
+
+def authorization_server(catalog: Catalog) -> dict[str, Json]:
+    """RFC 8414 §2, and nothing that is not so: there is no endpoint to authorize at or to get a token
+    from, a session is opened with `broker session open`."""
+    return {
+        "issuer": catalog.broker.issuer,
+        "jwks_uri": f"{catalog.broker.issuer}{JWKS}",
+        "response_types_supported": [],
+        "grant_types_supported": [],
+    }
+
+
+def resource_metadata_url(catalog: Catalog) -> str:
+    """Where `WWW-Authenticate` points (RFC 9728 §5.1), as the client that knows the issuer reaches it."""
+    parts = urlsplit(catalog.broker.issuer)
+    # RFC 9728 §3.1: the well-known part goes between the authority and the path of the resource.
+    return f"{parts.scheme}://{parts.netloc}{RESOURCE_METADATA}{parts.path}/mcp"
+
+
+def routes(
+    *,
+    catalog: Callable[[], Catalog],
+    jwks: Callable[[], dict[str, Json]],
+    not_ready: Callable[[], str | None],
+) -> list[Route]:
+    """The routes that need no credential.
+
+    Args:
+        jwks: the public keys, as they are now.
+        not_ready: why no call can be made now, or None.
+    """
+
+    async def resource(_request: Request) -> Response:
+        return JSONResponse(protected_resource(catalog()), headers=_cached(_METADATA_S))
+
+    async def server(_request: Request) -> Response:
+        return JSONResponse(authorization_server(catalog()), headers=_cached(_METADATA_S))
+
+    async def keys(_request: Request) -> Response:
+        return JSONResponse(jwks(), media_type="application/jwk-set+json", headers=_cached(JWKS_S))
+
+    async def alive(_request: Request) -> Response:
+        return PlainTextResponse("alive\n", headers=_UNCACHED)
+
+    async def ready(_request: Request) -> Response:
+        why = not_ready()
+        if why is None:
+            return PlainTextResponse("ready\n", headers=_UNCACHED)
+        return PlainTextResponse(f"not ready: {why}\n", status_code=503, headers=_UNCACHED)
+
+    path = urlsplit(catalog().broker.issuer).path
+    return [
+        Route(RESOURCE_METADATA, resource, methods=["GET"]),
+        Route(f"{RESOURCE_METADATA}{path}/mcp", resource, methods=["GET"]),
+        Route(f"{SERVER_METADATA}{path}", server, methods=["GET"]),
+        Route(JWKS, keys, methods=["GET"]),
+        Route("/healthz", alive, methods=["GET"]),
+        Route("/readyz", ready, methods=["GET"]),
+    ]
+
+
+_UNCACHED = {"cache-control": "no-store"}
+
+
+def _cached(seconds: int) -> dict[str, str]:
+    return {"cache-control": f"public, max-age={seconds}", "x-content-type-options": "nosniff"}

@@ -1,0 +1,25 @@
+"""Who is asking: the credential of the message in hand, and the session that it opened."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from broker.session import Session
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """One message, or one stdio process.
+
+    Attributes:
+        credential: the only copy outside the transport; no repr shows it.
+        recorded: a refusal of this message stands in the log already, so the next layer adds none.
+    """
+
+    credential: str = field(repr=False)
+    session: Session
+    recorded: bool = False
+
+
+visiting: ContextVar[Visit] = ContextVar("visiting")
+"""Set by the gate for each HTTP request and by `broker stdio` once. The SDK runs each message in the
+context of whoever sent it, in both eras and on each transport, so a handler reads its own."""
