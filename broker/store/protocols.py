@@ -101,7 +101,7 @@ class StoredSession:
 class Sessions(Protocol):
     """The sessions, in the same file as the log: so that an append can ask whether one is revoked."""
 
-    async def open(self, session: Session, record: Record) -> StoredSession:
+    async def open_session(self, session: Session, record: Record) -> StoredSession:
         """Keep the session and append the record, in one transaction; durable when it returns. Where
         the `sid` is known already, nothing is written and the kept one is returned.
 
@@ -112,7 +112,7 @@ class Sessions(Protocol):
 
     async def find(self, sid: str) -> StoredSession | None: ...
 
-    async def list(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:
+    async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:
         """The living ones, or everything, the newest first."""
         ...
 
