@@ -1,0 +1,474 @@
+"""From a credential to a session: whose it is, who acts for whom, in which roles, and until when."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from broker.canonical import Json, digest
+from broker.catalog import Catalog, Issuer
+from broker.chain import Chain, Principal, actors_from_act, chain_of, principal_name
+from broker.claims import LEEWAY_S
+from broker.errors import Code, Rejected
+from broker.jwks import FileKeys, KeySource, UrlKeys
+from broker.jws import MAX_BYTES, UnverifiedJws, parse_compact, parse_json_strict
+from broker.session import Assertion, Session, opened_record
+from broker.session_claims import SESSION_TYP, roles_of
+from broker.store.protocols import Sessions, StoredSession
+from broker.verify import ALGORITHMS, Algorithm, KeySet, verify_compact, verify_parsed
+
+MAX_LIFE_S = 30 * 24 * 3600
+"""From a credential's `iat` (or from now, without one) to its `exp`. A credential that lives for years
+is a password."""
+
+VERIFIED_MS = 5 * 60 * 1000
+"""A credential is recognised for this long, then verified in full again: its key may be gone."""
+
+ALIVE_MS = 1000
+"""How old the knowledge may be that a recognised session is not revoked. Only for what is shown: the
+log decides about each call in the transaction that records it."""
+
+MAX_KNOWN = 4096
+_MAX_DATE = 2**53 - 1
+_MAX_AMR = 32
+_SPACED = frozenset({"scope", "scp"})
+_MAX_SOURCES = 64
+
+
+class OwnKeys(Protocol):
+    """Has the broker's own public keys; `keys.KeyRing` does."""
+
+    def key_set(self, *, now_s: int) -> KeySet:
+        """Those that hold now."""
+        ...
+
+
+class KeySources(Protocol):
+    """Has a source of keys for each issuer."""
+
+    def __call__(self, issuer: Issuer) -> KeySource:
+        """The same source each time, so that what it has fetched is kept."""
+        ...
+
+
+class IssuerKeys:
+    """Key sources, kept over a reload of the catalog for those issuers whose keys stay where they were."""
+
+    def __init__(self) -> None:
+        self._sources: dict[tuple[str, tuple[str, ...]], KeySource] = {}
+
+    def __call__(self, issuer: Issuer) -> KeySource:
+        """The source of its keys. Raises Usage where its URL cannot be used."""
+        key = (issuer.jwks, issuer.algorithms)
+        source = self._sources.get(key)
+        if source is None:
+            if len(self._sources) >= _MAX_SOURCES:
+                del self._sources[next(iter(self._sources))]
+            allowed = _algorithms(issuer)
+            if issuer.jwks.startswith(("https:", "http:")):
+                source = UrlKeys(issuer.jwks, algorithms=allowed, family="credential")
+            else:
+                source = FileKeys(Path(issuer.jwks), algorithms=allowed, family="credential")
+            self._sources[key] = source
+        return source
+
+
+@dataclass(slots=True, kw_only=True)
+class _Known:
+    """A credential that was verified in full.
+
+    Attributes:
+        catalog: digest of the rules that gave the roles.
+        verified_ms, alive_ms: when it was verified, and when the store was last asked.
+    """
+
+    session: Session
+    catalog: str
+    not_before_s: int
+    verified_ms: int
+    alive_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verified:
+    session: Session
+    not_before_s: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Authenticator:
+    """Turns credentials into sessions.
+
+    Attributes:
+        catalog: the catalog that holds now. Its `broker.issuer` is `iss` and `aud` of our own credentials.
+        keys: the broker's own, a `KeyRing`.
+        sessions: where sessions are kept.
+        issuer_keys: where the keys of a declared issuer come from.
+    """
+
+    catalog: Callable[[], Catalog]
+    keys: OwnKeys
+    sessions: Sessions
+    issuer_keys: KeySources = field(default_factory=IssuerKeys)
+    _known: OrderedDict[bytes, _Known] = field(default_factory=OrderedDict[bytes, _Known], init=False)
+
+    def __repr__(self) -> str:
+        return f"Authenticator(known={len(self._known)})"
+
+    async def __call__(self, credential: str, *, now_ms: int) -> Session:
+        """The session of a credential.
+
+        What must hold:
+
+        1. It is there, of a bounded size, and text of the one alphabet that a JWT is written in.
+        2. If it is recognised, by its SHA-256, it was verified in full a short while ago, under these
+           rules, and is in time now. The clock is asked every time, and may have been set back.
+        3. The store was asked a moment ago whether its session was revoked, or is asked now.
+        4. Else it is verified in full: see `_verify`.
+        5. Its session is kept, and that is in the log, before anybody has it; and it is not revoked.
+
+        Raises:
+            Rejected: `credential.…` or `session.…`.
+            LogUnavailable: the session cannot be kept now.
+        """
+        # 1. Bounded text.
+        fingerprint = _fingerprint(credential)
+
+        # 2. Recognised, and in time.
+        catalog = self.catalog()
+        known = self._known.get(fingerprint)
+        if (
+            known is not None
+            and known.catalog == catalog.digest
+            and 0 <= now_ms - known.verified_ms < VERIFIED_MS
+        ):
+            _require_in_time(known.session.expires_s, known.not_before_s, now_ms // 1000)
+            # 3. Not revoked.
+            if not 0 <= now_ms - known.alive_ms < ALIVE_MS:
+                await self._ask_again(fingerprint, known, now_ms)
+            self._known.move_to_end(fingerprint)
+            return known.session
+        self._known.pop(fingerprint, None)
+
+        # 4. Verify in full.
+        verified = await self._verify(credential, catalog, now_ms)
+
+        # 5. Keep.
+        session = verified.session
+        if session.kind == "issuer":
+            opened = opened_record(session, catalog=catalog.digest)
+            session = _settled(session, await self.sessions.open_session(session, opened))
+        else:
+            session = _settled(session, await self.sessions.find(session.sid))
+        self._known[fingerprint] = _Known(
+            session=session,
+            catalog=catalog.digest,
+            not_before_s=verified.not_before_s,
+            verified_ms=now_ms,
+            alive_ms=now_ms,
+        )
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return session
+
+    async def examine(self, credential: str, *, now_ms: int) -> Session:
+        """The session that the credential has or would have. Verifies in full; opens and records nothing.
+
+        Raises:
+            Rejected: as a call would be.
+        """
+        _fingerprint(credential)
+        verified = await self._verify(credential, self.catalog(), now_ms)
+        return _settled(verified.session, await self.sessions.find(verified.session.sid))
+
+    async def check_alive(self, session: Session, *, now_ms: int) -> None:
+        """Whether the session still stands, asked of the store itself.
+
+        Raises:
+            Rejected: `session.expired`, `session.unknown` or `session.revoked`.
+        """
+        if now_ms // 1000 >= session.expires_s:
+            raise Rejected(Code.SESSION_EXPIRED, "the session has ended; open a new one")
+        _require_standing(await self.sessions.find(session.sid))
+
+    async def _ask_again(self, fingerprint: bytes, known: _Known, now_ms: int) -> None:
+        # Set before the question: of many calls at once, one asks.
+        known.alive_ms = now_ms
+        try:
+            _require_standing(await self.sessions.find(known.session.sid))
+        except BaseException:
+            self._known.pop(fingerprint, None)
+            raise
+        # Meanwhile others may have pushed it out.
+        self._known.setdefault(fingerprint, known)
+
+    async def _verify(self, credential: str, catalog: Catalog, now_ms: int) -> _Verified:
+        """Verify a credential in full.
+
+        1. It is one JWS with one reading, and says who issued it. Nothing else in it is looked at yet.
+        2. That is the broker itself, or an issuer that the catalog declares: else no key is fetched.
+        3. The issuer signed it, as the kind of token that opens a session.
+        4. Its claims fit this broker, now: see `_own` and `_foreign`.
+        """
+        # 1. One reading.
+        jws = parse_compact(credential, family="credential", foreign=True)
+        claimed = parse_json_strict(jws.payload, Code.CREDENTIAL_MALFORMED)
+        iss = claimed.get("iss") if isinstance(claimed, dict) else None
+
+        # 2. An issuer that we know.
+        if iss == catalog.broker.issuer:
+            # 3, 4. Our own.
+            return _own(
+                verify_compact(
+                    credential,
+                    self.keys.key_set(now_s=now_ms // 1000),
+                    types=(SESSION_TYP,),
+                    algorithms=("ES256",),
+                    family="credential",
+                ).payload,
+                issuer=catalog.broker.issuer,
+                now_ms=now_ms,
+            )
+        issuer = next((each for each in catalog.issuers.values() if each.issuer == iss), None)
+        if issuer is None:
+            raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
+
+        # 3. Signed by it.
+        keys = await self.issuer_keys(issuer).keys_for(jws.kid)
+        payload = verify_parsed(
+            jws,
+            keys,
+            # The broker's own type is never another issuer's, whatever the catalog says.
+            types=tuple(each for each in issuer.types if each != SESSION_TYP),
+            algorithms=_algorithms(issuer),
+            family="credential",
+        ).payload
+
+        # 4. For us, now.
+        return _foreign(payload, issuer=issuer, catalog=catalog, sid=_sid(jws), now_ms=now_ms)
+
+
+def _algorithms(issuer: Issuer) -> tuple[Algorithm, ...]:
+    return tuple(sorted(set(ALGORITHMS) & set(issuer.algorithms)))
+
+
+def _fingerprint(credential: str) -> bytes:
+    if not credential:
+        raise Rejected(Code.CREDENTIAL_MISSING, "there is no credential")
+    if len(credential) > MAX_BYTES:
+        raise Rejected(Code.CREDENTIAL_MALFORMED, f"the credential is longer than {MAX_BYTES} characters")
+    if not credential.isascii():
+        raise Rejected(Code.CREDENTIAL_MALFORMED, "the credential is not a JWT")
+    return sha256(credential.encode("ascii")).digest()
+
+
+def _sid(jws: UnverifiedJws) -> str:
+    # Not of the signature: whoever holds an ECDSA signature (r, s) can write (r, n - s), which holds as
+    # well. With it in the digest, one revoked credential would be two sessions.
+    return digest(b"session\0" + jws.signing_input)[:22]
+
+
+def _own(payload: Mapping[str, Json], *, issuer: str, now_ms: int) -> _Verified:
+    """The session that a credential of our own names, as it was when it was issued.
+
+    What must hold: it is for this broker, in time, and names its session. Whether there is such a session
+    is the store's to say.
+    """
+    if payload.get("aud") != issuer:
+        raise Rejected(Code.CREDENTIAL_AUDIENCE, "the credential is for another audience")
+    expires_s, not_before_s = _times(payload, now_ms // 1000)
+    subject = Principal(issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
+    session = Session(
+        sid=principal_name(payload.get("jti"), "jti", Code.CREDENTIAL_CLAIMS),
+        kind="broker",
+        issuer="broker",
+        chain=_chain(payload, subject),
+        roles=roles_of(payload),
+        assertions=(),
+        opened_ms=now_ms,
+        expires_s=expires_s,
+    )
+    return _Verified(session=session, not_before_s=not_before_s)
+
+
+def _foreign(
+    payload: Mapping[str, Json], *, issuer: Issuer, catalog: Catalog, sid: str, now_ms: int
+) -> _Verified:
+    """The session of a credential that a declared issuer signed.
+
+    What must hold:
+
+    1. It was issued by that issuer, to the letter, and for this broker (RFC 8707; MCP authorization:
+       a token that was not issued for this server is refused).
+    2. It is in time: `exp` in the future and not too far, `nbf` and `iat` not.
+    3. It is a bearer's: `cnf` binds it to a key (RFC 7800), and nobody here proves to have that.
+    4. It names its subject; and its actors, if any, in names that a declared issuer gives out.
+    5. Roles are those that the issuer's rules give, and no others. There may be none.
+    6. Its assurance is well-formed, and taken as it is.
+    """
+    now_s = now_ms // 1000
+    # 1. From there, for us.
+    if payload.get("iss") != issuer.issuer:
+        raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
+    _require_audience(payload.get("aud"), issuer.audience)
+    # 2. In time.
+    expires_s, not_before_s = _times(payload, now_s)
+    # 3. A bearer's.
+    if "cnf" in payload:
+        raise Rejected(
+            Code.CREDENTIAL_CLAIMS,
+            "the credential is bound to a key (`cnf`); ask the issuer for a bearer credential",
+        )
+    # 4. Who for whom.
+    subject = Principal(issuer.issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
+    chain = _chain(payload, subject)
+    namespaces = {each.issuer for each in catalog.issuers.values()}
+    if not all(actor.iss in namespaces for actor in chain.actors):
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "an actor's `iss` is no declared issuer")
+    # 5. Roles.
+    assertions = assertions_of(payload, issuer)
+    # 6. Assurance.
+    session = Session(
+        sid=sid,
+        kind="issuer",
+        issuer=issuer.name,
+        chain=chain,
+        roles=tuple(dict.fromkeys(each.role for each in assertions)),
+        assertions=assertions,
+        opened_ms=now_ms,
+        expires_s=expires_s,
+        acr=_acr(payload),
+        amr=_amr(payload),
+        auth_time=_auth_time(payload, now_s),
+    )
+    return _Verified(session=session, not_before_s=not_before_s)
+
+
+def assertions_of(payload: Mapping[str, Json], issuer: Issuer) -> tuple[Assertion, ...]:
+    """Each rule of the issuer that a verified payload meets, and what it met it with.
+
+    A claim holds a value if it is that string, a list with that string in it, or (`scope` and `scp`,
+    RFC 8693 §4.2) a text of words with that word. A claim `realm_access.roles` is the one of that name,
+    or else `roles` inside `realm_access`.
+    """
+    return tuple(
+        Assertion(
+            role=rule.role, because=f"{rule.claim} = {rule.has} (issuers.{issuer.name}.roles[{position}])"
+        )
+        for position, rule in enumerate(issuer.rules)
+        if rule.has in _values(payload, rule.claim)
+    )
+
+
+def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
+    value = _claim(payload, claim)
+    if isinstance(value, str):
+        return tuple(value.split(" ")) if claim in _SPACED else (value,)
+    if isinstance(value, list):
+        return tuple(each for each in value if isinstance(each, str))
+    return ()
+
+
+def _claim(payload: Mapping[str, Json], claim: str) -> Json:
+    if claim in payload:
+        return payload[claim]
+    value: Json = dict(payload)
+    for part in claim.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _chain(payload: Mapping[str, Json], subject: Principal) -> Chain:
+    """Who acts for the subject: the actors of `act`; else the client that holds the credential
+    (`client_id`, RFC 9068 §2.2; `azp`, OpenID Connect Core §2), unless that is the subject itself."""
+    if "act" in payload:
+        actors = actors_from_act(payload["act"], default_iss=subject.iss, invalid=Code.CREDENTIAL_CLAIMS)
+        return chain_of(subject, actors, invalid=Code.CREDENTIAL_CLAIMS)
+    for claim in ("client_id", "azp"):
+        if claim in payload:
+            client = principal_name(payload[claim], claim, Code.CREDENTIAL_CLAIMS)
+            return Chain(subject, () if client == subject.sub else (Principal(subject.iss, client),))
+    return Chain(subject)
+
+
+def _require_audience(aud: Json, audience: str) -> None:
+    several = aud if isinstance(aud, list) else [aud]
+    if not all(isinstance(each, str) for each in several):
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`aud` is missing, or neither a string nor a list of strings")
+    if audience not in several:
+        raise Rejected(Code.CREDENTIAL_AUDIENCE, "the credential is for another audience")
+
+
+def _times(payload: Mapping[str, Json], now_s: int) -> tuple[int, int]:
+    """`exp`, and the second from which on it holds; it does now."""
+    expires_s = _date(payload, "exp")
+    if expires_s is None:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`exp` is missing")
+    issued_s = _date(payload, "iat")
+    not_before_s = max(_date(payload, "nbf") or 0, issued_s or 0)
+    _require_in_time(expires_s, not_before_s, now_s)
+    if expires_s - (now_s if issued_s is None else issued_s) > MAX_LIFE_S:
+        raise Rejected(
+            Code.CREDENTIAL_CLAIMS, f"the credential lives for more than {MAX_LIFE_S // 86400} days"
+        )
+    return expires_s, not_before_s
+
+
+def _require_in_time(expires_s: int, not_before_s: int, now_s: int) -> None:
+    # RFC 7519 §4.1.4: on or after `exp` it is over. No leeway there: no token may outlive its session.
+    if now_s >= expires_s:
+        raise Rejected(Code.CREDENTIAL_EXPIRED, "the credential has expired; get a new one")
+    if not_before_s > now_s + LEEWAY_S:
+        raise Rejected(Code.CREDENTIAL_NOT_YET, "the credential is not valid yet; are the clocks right?")
+
+
+def _date(payload: Mapping[str, Json], claim: str) -> int | None:
+    """A NumericDate (RFC 7519 §2) in whole seconds, or None where there is none."""
+    if claim not in payload:
+        return None
+    value = payload[claim]
+    if type(value) is not int or not 0 <= value <= _MAX_DATE:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, f"`{claim}` is not a time in whole seconds")
+    return value
+
+
+def _acr(payload: Mapping[str, Json]) -> str | None:
+    return principal_name(payload["acr"], "acr", Code.CREDENTIAL_CLAIMS) if "acr" in payload else None
+
+
+def _amr(payload: Mapping[str, Json]) -> tuple[str, ...]:
+    amr = payload.get("amr", [])
+    if not isinstance(amr, list) or len(amr) > _MAX_AMR:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`amr` is not a list, or a very long one")
+    return tuple(principal_name(each, "amr", Code.CREDENTIAL_CLAIMS) for each in amr)
+
+
+def _auth_time(payload: Mapping[str, Json], now_s: int) -> int | None:
+    auth_time = _date(payload, "auth_time")
+    if auth_time is not None and auth_time > now_s + LEEWAY_S:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`auth_time` is in the future")
+    return auth_time
+
+
+def _settled(session: Session, kept: StoredSession | None) -> Session:
+    """The session, as the store and the credential agree on it. Raises Rejected."""
+    if session.kind == "issuer":
+        if kept is None:
+            return session
+        _require_standing(kept)
+        # The rules may have changed since it was opened; the roles are those of now.
+        return replace(session, opened_ms=kept.session.opened_ms)
+    ours = _require_standing(kept)
+    if (ours.chain, ours.roles, ours.expires_s) != (session.chain, session.roles, session.expires_s):
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "the credential is not the one that opened its session")
+    return ours
+
+
+def _require_standing(kept: StoredSession | None) -> Session:
+    if kept is None:
+        raise Rejected(Code.SESSION_UNKNOWN, "the session is not known to this broker; open a new one")
+    if kept.revoked_ms is not None:
+        raise Rejected(Code.SESSION_REVOKED, "the session was revoked; ask whoever opened it for a new one")
+    return kept.session
