@@ -267,7 +267,8 @@ def _fingerprint(credential: str) -> bytes:
 def _sid(jws: UnverifiedJws) -> str:
     # Not of the signature: whoever holds an ECDSA signature (r, s) can write (r, n - s), which holds as
     # well. With it in the digest, one revoked credential would be two sessions.
-    return digest(b"session\0" + jws.signing_input)[:22]
+    # No dash in front: `broker session revoke` would take the id for an option.
+    return digest(b"session\0" + jws.signing_input).lstrip("-")[:22]
 
 
 def _own(payload: Mapping[str, Json], *, issuer: str, now_ms: int) -> _Verified:

@@ -3,6 +3,8 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
 
 from broker.errors import Usage
 
@@ -31,8 +33,8 @@ def places(config: Path) -> Places:
         raise Usage(f"cannot read {config}: {error.strerror}; name the file with --config") from error
     except ValueError as error:
         raise Usage(f"{config} is not TOML: {error}") from error
-    table = document.get("broker", {})
-    table = table if isinstance(table, dict) else {}
+    found = document.get("broker")
+    table = cast("dict[str, object]", found) if isinstance(found, dict) else {}
     return Places(
         store=store_path(str(table.get("store", DEFAULT_STORE)), config.parent),
         keys=(config.parent / str(table.get("keys", DEFAULT_KEYS))).absolute(),
@@ -46,3 +48,9 @@ def store_path(store: str, folder: Path) -> Path:
     if kind != "sqlite" or not path:
         raise Usage(f'store {store!r} is not known; write "sqlite:PATH"')
     return (folder / path).absolute()
+
+
+def log_origin(issuer: str) -> str:
+    """The log's name, before the store makes it unique: a URL without its scheme (C2SP tlog-checkpoint)."""
+    parts = urlsplit(issuer)
+    return f"{parts.netloc}{parts.path}/log"
