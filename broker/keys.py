@@ -293,3 +293,17 @@ def _read_key(path: Path) -> object:
         return load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as error:
         raise KeysUnsafe(f"{path} is damaged") from error
+
+
+def log_public_key(directory: Path) -> ed25519.Ed25519PublicKey:
+    """The public half of the log's key, for a reviewer; nothing is made.
+
+    Raises:
+        KeysUnsafe: there is none here, or the file is damaged.
+    """
+    try:
+        return _load_log_key(directory).public_key()
+    except OSError as error:
+        raise KeysUnsafe(
+            f"cannot read the log's key in {directory}: {error.strerror}; give it with --key"
+        ) from error

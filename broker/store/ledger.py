@@ -147,7 +147,8 @@ class Ledger:
 
     def head(self) -> Head:
         """Size and frontier as they are now. Raises LogUnavailable."""
-        return self.run((Ask(question=read_head),))[0]
+        head: Head = self.run((Ask(question=read_head),))[0]
+        return head
 
     def run(self, operations: Sequence[Operation]) -> list[Any]:
         """Carry out all of them in one transaction, in their order; an answer for each.

@@ -1,0 +1,310 @@
+"""Read the delegation log: list calls, show one, verify all.
+
+  broker log list --subject alice --outcome refused     what was refused to alice
+  broker log show TXN                                   one call, with everybody in it
+  broker log verify --checkpoint FILE                   is the log what was written?
+
+`verify` ends with 0 where the log is whole, 1 where it was tampered with, 2 where it cannot tell.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from broker.checkpoint import LogVerifier, open_note, split_notes
+from broker.errors import LogTampered, Usage
+from broker.keys import log_public_key
+from broker.places import places
+from broker.plain_text import plain
+from broker.store import history
+from broker.store.ledger import statements
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|verify")
+
+    listing = actions.add_parser("list", help="calls, the newest first")
+    _where(listing)
+    for name, what in (
+        ("subject", "for whom"),
+        ("agent", "who called"),
+        ("tool", "which tool"),
+        ("backend", "at which backend"),
+        ("txn", "this call only"),
+    ):
+        listing.add_argument(f"--{name}", help=what)
+    listing.add_argument("--outcome", choices=history.OUTCOMES, help="how it ended")
+    listing.add_argument("--since", type=_time, help="from this time on (UTC), as 2026-12-31 or longer")
+    listing.add_argument("--until", type=_time, help="before this time (UTC)")
+    listing.add_argument("--limit", type=int, default=50, help="how many on a page (50)")
+    listing.add_argument("--before", type=int, metavar="INDEX", help="the next page: before this index")
+    listing.add_argument("--everything", action="store_true", help="sessions and catalogs too")
+
+    showing = actions.add_parser("show", help="every event of one call")
+    _where(showing)
+    showing.add_argument("txn", help="id of the call, or how it begins")
+
+    verifying = actions.add_parser("verify", help="is the log what was written?")
+    _where(verifying)
+    verifying.add_argument("--checkpoint", type=Path, help="a file of checkpoints that was kept elsewhere")
+    verifying.add_argument(
+        "--key", metavar="VKEY", help="the log's public key, as an earlier verify printed it"
+    )
+
+
+def _where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
+    parser.add_argument("--store", type=Path, help="the log's file, instead of the one that the config names")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+
+
+def _time(text: str) -> str:
+    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,3})?)?)?Z?)?)?)?", text):
+        raise argparse.ArgumentTypeError("write a time as 2026-12-31 or 2026-12-31T23:59:59Z")
+    return text.replace(" ", "T").removesuffix("Z")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    actions = {"list": _list, "show": _show, "verify": _verify}
+    return actions[arguments.action](arguments)
+
+
+def _store(arguments: argparse.Namespace) -> Path:
+    return cast("Path", arguments.store or places(arguments.config).store)
+
+
+# ── list ────────────────────────────────────────────────────────────────────
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    if arguments.limit < 1:
+        raise Usage("--limit must be at least 1")
+    wanted = history.Filter(
+        subject=arguments.subject,
+        agent=arguments.agent,
+        tool=arguments.tool,
+        backend=arguments.backend,
+        outcome=arguments.outcome,
+        txn=arguments.txn,
+        since=arguments.since,
+        until=arguments.until,
+        before=arguments.before,
+        everything=arguments.everything,
+    )
+    with history.reading(_store(arguments)) as connection:
+        lines = history.list_calls(connection, wanted, limit=arguments.limit)
+    if arguments.json:
+        for line in lines:
+            print(_json({"index": line.index, "outcome": line.outcome, "spent": line.spent, **line.body}))
+        return 0
+    rows = [
+        (
+            str(line.body["time"]),
+            _chain(line.body),
+            str(line.body.get("tool", line.body["event"])),
+            line.outcome,
+            _why(line.body),
+            str(line.body.get("txn", "")),
+        )
+        for line in lines
+    ]
+    for row in _table(("TIME (UTC)", "SUBJECT ← AGENT", "TOOL", "OUTCOME", "RULE OR REASON", "TXN"), rows):
+        print(row)
+    if len(lines) == arguments.limit:
+        print(f"… more: add --before {min(line.index for line in lines)}", file=sys.stderr)
+    return 0
+
+
+def _why(body: Mapping[str, Any]) -> str:
+    return str(body.get("code") or body.get("rule") or body.get("reason") or "")
+
+
+def _chain(body: Mapping[str, Any]) -> str:
+    if "sub" not in body:
+        return "unknown"
+    return " ← ".join(plain(name, 60) for name in (str(body["sub"]), *reversed(_actors(body))))
+
+
+def _actors(body: Mapping[str, Any]) -> list[str]:
+    """The actors of a record, the current one first."""
+    names: list[str] = []
+    act = body.get("act")
+    while isinstance(act, dict):
+        hop = cast("Mapping[str, Any]", act)
+        names.append(str(hop.get("sub")))
+        act = hop.get("act")
+    return names
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
+    cells = [header, *([plain(cell) for cell in row] for row in rows)]
+    widths = [min(max(len(row[column]) for row in cells), 64) for column in range(len(header))]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _json(value: object) -> str:
+    # Escaped to ASCII: a line of output stays a line, whatever a name holds.
+    return json.dumps(value)
+
+
+# ── show ────────────────────────────────────────────────────────────────────
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    with history.reading(_store(arguments)) as connection:
+        events = history.call(connection, history.find_txn(connection, arguments.txn))
+    if arguments.json:
+        for event in events:
+            print(_json({"index": event.index, **event.body}))
+        return 0
+    for line in _story(events):
+        print(line)
+    return 0
+
+
+def _story(events: list[history.Event]) -> Iterable[str]:
+    first = events[0].body
+    yield f"call {plain(str(first.get('txn')))}"
+    yield ""
+    if "sub" in first:
+        yield f"  {plain(str(first['sub']))}  ({plain(str(first.get('sub_iss')))})"
+        for depth, actor in enumerate(reversed(_hops(first)), 1):
+            yield f"  {'   ' * (depth - 1)}└─ {plain(actor)}"
+        yield ""
+    if "tool" in first:
+        target = (
+            f" → {plain(str(first['method']))} {plain(str(first['location']))}" if "method" in first else ""
+        )
+        yield f"  {plain(str(first['tool']))}{target}"
+        for name, value in cast("Mapping[str, Any]", first.get("arguments") or {}).items():
+            yield f"    {plain(name)} = {plain(json.dumps(value, ensure_ascii=False))}"
+        yield ""
+    for event in events:
+        yield f"  {plain(str(event.body['time']))}  {_happened(event.body)}  (record {event.index})"
+    if first["event"] == "allowed" and not any(event.body["event"] == "ended" for event in events):
+        yield "  unfinished: the log does not say how this call ended"
+
+
+def _hops(body: Mapping[str, Any]) -> list[str]:
+    names: list[str] = []
+    act = body.get("act")
+    while isinstance(act, dict):
+        hop = cast("Mapping[str, Any]", act)
+        names.append(f"{hop.get('sub')}  ({hop.get('iss')})")
+        act = hop.get("act")
+    return names
+
+
+def _happened(body: Mapping[str, Any]) -> str:
+    def said(name: str) -> str:
+        return plain(str(body.get(name, "")))
+
+    match body["event"]:
+        case "allowed":
+            return f"allowed by {said('rule')}; token {said('jti')} for {said('action')} at {said('aud')}"
+        case "refused":
+            return f"refused: {said('reason')} [{said('code')}]"
+        case "ended":
+            detail = f", HTTP {said('status')}" if "status" in body else ""
+            code = f" [{said('code')}]" if "code" in body else ""
+            return f"{said('outcome')} after {said('duration_ms')} ms{detail}{code}"
+        case "spent":
+            return f"token {said('jti')} spent at {said('aud')}"
+        case "replayed":
+            return f"REPLAY refused at {said('aud')}: token {said('jti')} was spent before"
+        case other:
+            return plain(str(other))
+
+
+# ── verify ──────────────────────────────────────────────────────────────────
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    try:
+        return _verified(arguments)
+    except LogTampered as tampered:
+        print(f"TAMPERED: {tampered.message}")
+        return 1
+
+
+def _verified(arguments: argparse.Namespace) -> int:
+    """Whether the log is whole.
+
+    What must hold:
+
+    1. Tables, indexes and triggers are the ones that this version makes.
+    2. Every checkpoint, beside the log and elsewhere, is signed by the log's key.
+    3. The records hash to the head, and at each checkpoint's size to its root; a log that is shorter
+       than a checkpoint was truncated.
+    """
+    outside = _read_notes(arguments.checkpoint)
+    with history.reading(_store(arguments)) as connection:
+        verifier = _verifier(arguments, history.origin(connection))
+        # 1. Definitions.
+        schema = resources.files("broker.store").joinpath("schema.sql").read_text(encoding="utf-8")
+        made = sorted(
+            statement.rstrip(";") for statement in statements(schema) if statement.startswith("CREATE")
+        )
+        if history.definitions(connection) != made:
+            raise LogTampered("the log's tables, indexes or triggers are not the ones that the broker made")
+        # 2. Signatures.
+        notes = [*(note for _, note in history.checkpoints(connection)), *outside]
+        signed = [open_note(note, verifier) for note in notes]
+        # 3. Records.
+        whole = history.recompute(connection, [each.size for each in signed], _progress())
+        if arguments.deep:
+            history.require_sound(connection)
+    for each in signed:
+        if each.size > whole.size:
+            raise LogTampered(f"the log has {whole.size} records; a checkpoint says that it had {each.size}")
+        if whole.roots[each.size] != each.root:
+            raise LogTampered(f"among the first {each.size} records one is not what the checkpoint signed")
+    last = max((each.size for each in signed), default=0)
+    if arguments.json:
+        print(_json({"size": whole.size, "root": whole.root.hex(), "signed": last, "key": str(verifier)}))
+        return 0
+    print(f"whole: {whole.size} records, root {whole.root.hex()}")
+    print(
+        f"signed by {len(signed)} checkpoint(s), the last over {last} records; {whole.size - last} since then"
+    )
+    if not outside:
+        print(
+            "no checkpoint from elsewhere was given: a log that was cut or replaced as a whole would not show"
+        )
+    print(f"key {verifier}")
+    return 0
+
+
+def _read_notes(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        notes = split_notes(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Usage(f"cannot read the checkpoints in {path}: {error}") from error
+    if not notes:
+        raise Usage(f"{path} holds no checkpoint")
+    return notes
+
+
+def _verifier(arguments: argparse.Namespace, origin: str) -> LogVerifier:
+    if arguments.key is not None:
+        return LogVerifier.parse(arguments.key)
+    return LogVerifier(name=origin, key=log_public_key(places(arguments.config).keys))
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        end = "\n" if done >= of else ""
+        print(f"\r{done} of {of} records", end=end, file=sys.stderr, flush=True)
+
+    return show
