@@ -71,6 +71,10 @@ def _require_canonical(value: Json, depth: int) -> bool:  # noqa: C901, PLR0912 
         for member in cast("list[Json]", value):
             plain = _require_canonical(member, depth + 1) and plain
         return plain
+    if isinstance(value, str):
+        # A member of a StrEnum, as every `Code` is: JSON writes its text.
+        _require_unicode(value)
+        return True
     raise Rejected(Code.ARGUMENTS_UNSAFE, f"{kind.__name__} is not a JSON type")
 
 

@@ -1,6 +1,6 @@
 """What a client or a backend reads before it knocks: RFC 9728, RFC 8414, the keys, and how the broker is."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -52,7 +52,7 @@ def routes(
     *,
     catalog: Callable[[], Catalog],
     jwks: Callable[[], dict[str, Json]],
-    not_ready: Callable[[], str | None],
+    not_ready: Callable[[], Awaitable[str | None]],
 ) -> list[Route]:
     """The routes that need no credential.
 
@@ -74,7 +74,7 @@ def routes(
         return PlainTextResponse("alive\n", headers=_UNCACHED)
 
     async def ready(_request: Request) -> Response:
-        why = not_ready()
+        why = await not_ready()
         if why is None:
             return PlainTextResponse("ready\n", headers=_UNCACHED)
         return PlainTextResponse(f"not ready: {why}\n", status_code=503, headers=_UNCACHED)

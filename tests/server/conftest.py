@@ -1,0 +1,38 @@
+"""A folder with a tools.toml, a backend that it names, and brokers that end with the test."""
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+
+import pytest
+from broker_process import Backend, Place, Served, serve_backend, start_broker
+
+
+@pytest.fixture
+async def backend() -> AsyncGenerator[Backend]:
+    """An HTTP server on loopback, in the test's own loop."""
+    kept = Backend()
+    async with serve_backend(kept):
+        yield kept
+
+
+@pytest.fixture
+def place(tmp_path: Path, backend: Backend) -> Place:
+    """The folder, with a good tools.toml."""
+    made = Place(folder=tmp_path, backend=backend)
+    made.write()
+    return made
+
+
+@pytest.fixture
+def serve(place: Place) -> Generator[Callable[..., Served]]:
+    """Start `broker serve`, and end it with the test."""
+    started: list[Served] = []
+
+    def start(*arguments: str) -> Served:
+        served = start_broker(place, *arguments)
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        served.end()
