@@ -1,0 +1,619 @@
+"""tools.toml → catalog: every mistake in it at once, each with its line, or none at all."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from broker.canonical import Json, digest
+from broker.catalog import (
+    Backend,
+    BrokerSettings,
+    Catalog,
+    Grant,
+    Issuer,
+    Rate,
+    Role,
+    RoleRule,
+    Tool,
+)
+from broker.claims import MAX_TTL_S
+from broker.errors import CatalogInvalid, Mistake, Usage
+from broker.places import DEFAULT_KEYS, DEFAULT_STORE, store_path
+from broker.policy import ASSURANCE
+from broker.request import RequestTemplate, TemplateMistake
+from broker.schema import Schema, SchemaMistake
+from broker.toml_lines import KeyPath, key_lines
+from broker.verify import ALGORITHMS
+
+T = TypeVar("T")
+Table: TypeAlias = Mapping[str, Any]
+
+MAX_BYTES = 4 * 1024 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
+_PATTERN = re.compile(r"[A-Za-z0-9_.*-]{1,64}")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_OWN_HEADERS = frozenset(
+    {"authorization", "host", "content-length", "content-type", "transfer-encoding", "connection"}
+    | {"cookie", "accept", "accept-encoding", "te", "trailer", "upgrade", "expect", "dpop", "txn-token"}
+)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_WINDOWS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_UNITS_BYTES = {"KiB": 1024, "MiB": 1024**2}
+
+
+# ── the grammar ─────────────────────────────────────────────────────────────
+
+
+def _duration(value: object) -> int:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('write a duration as "10s", "5m", "8h" or "30d"')
+    return int(found[1]) * _UNITS_S[found[2]]
+
+
+def _size(value: object) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,5})(KiB|MiB)", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('write a size as "256KiB" or "1MiB"')
+    return int(found[1]) * _UNITS_BYTES[found[2]]
+
+
+def _rate(value: object) -> Rate:
+    found = (
+        re.fullmatch(r"([1-9][0-9]{0,6})/(second|minute|hour|day)", value) if isinstance(value, str) else None
+    )
+    if found is None:
+        raise ValueError('write a rate as "5/hour": a number per second, minute, hour or day')
+    return Rate(limit=int(found[1]), window_s=_WINDOWS_S[found[2]])
+
+
+def _moment(value: object) -> int:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError("write a moment with its offset, and without quotes: 2026-12-31T00:00:00Z")
+    return int(value.astimezone(UTC).timestamp())
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size)]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class _Broker(_Section):
+    issuer: Text
+    listen: Text | None = None
+    store: Text = DEFAULT_STORE
+    keys: Text = DEFAULT_KEYS
+    checkpoint_file: Text | None = None
+    checkpoint_every: Duration = 60
+    max_arguments: Size = 256 * 1024
+    max_calls: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
+class _RoleRule(_Section):
+    claim: Text
+    has: Text
+    role: Text
+
+
+class _Issuer(_Section):
+    issuer: Text
+    audience: Text
+    jwks: Text
+    algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
+    types: list[str] = ["", "jwt", "at+jwt"]
+    roles: list[_RoleRule] = []
+
+
+class _Backend(_Section):
+    kind: Literal["http"] = "http"
+    url: Text
+    audience: Text
+    ca_file: Text | None = None
+    headers: dict[str, str] = {}
+    timeout: Duration = 30
+    max_response: Size = 1024 * 1024
+    max_concurrent: Annotated[int, Field(ge=1, le=4096)] = 64
+
+
+class _Tool(_Section):
+    backend: Text
+    action: Text
+    request: Text
+    title: Text | None = None
+    description: str = ""
+    input: dict[str, Any] | None = None
+    output: dict[str, Any] | None = None
+    acr: Text | None = None
+    ttl: Duration = 30
+    timeout: Duration | None = None
+    max_response: Size | None = None
+    headers: dict[str, str] = {}
+    keep: list[Text] = []
+
+
+class _Grant(_Section):
+    tools: Annotated[list[Text], Field(min_length=1)]
+    arguments: dict[str, Any] | None = None
+    rate: Annotated[Rate, BeforeValidator(_rate)] | None = None
+    until: Annotated[int, BeforeValidator(_moment)] | None = None
+
+
+class _Role(_Section):
+    grants: list[_Grant] = []
+
+
+_SECTIONS: Mapping[str, type[_Section]] = {
+    "issuers": _Issuer,
+    "backends": _Backend,
+    "tools": _Tool,
+    "roles": _Role,
+}
+
+
+# ── the door ────────────────────────────────────────────────────────────────
+
+
+def load(path: Path) -> Catalog:
+    """Read a tools.toml.
+
+    Raises:
+        CatalogInvalid: with all of its mistakes. Usage: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Usage(f"cannot read {path}: {error.strerror}; name the file with --config") from error
+    if len(text) > MAX_BYTES:
+        raise Usage(f"{path} is larger than {MAX_BYTES} bytes")
+    return parse(text, source=str(path), folder=path.absolute().parent)
+
+
+def parse(text: bytes, *, source: str, folder: Path) -> Catalog:
+    """The catalog in a TOML text; relative paths in it are relative to `folder`.
+
+    Raises:
+        CatalogInvalid: with all of its mistakes, in the order of their lines.
+    """
+    try:
+        document = tomllib.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CatalogInvalid(source, (Mistake(line=0, key="(file)", problem="not UTF-8"),)) from error
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count(b"\n") + 1
+        problem = f"not TOML: {re.sub(r' [(]at .*[)]$', '', str(error))}"
+        raise CatalogInvalid(source, (Mistake(line=line, key="(syntax)", problem=problem),)) from error
+    reader = _Reader(document, key_lines(text.decode("utf-8")), folder)
+    catalog = reader.catalog(source, digest(text))
+    if reader.mistakes or catalog is None:
+        raise CatalogInvalid(source, tuple(sorted(reader.mistakes, key=lambda each: (each.line, each.key))))
+    return catalog
+
+
+class _Reader:
+    """Reads a document and gathers its mistakes: each part is judged even where another is wrong."""
+
+    def __init__(self, document: Table, lines: Mapping[KeyPath, int], folder: Path) -> None:
+        self._document = document
+        self._lines = lines
+        self._folder = folder
+        self.mistakes: list[Mistake] = []
+
+    def catalog(self, source: str, file_digest: str) -> Catalog | None:
+        self._require_sections()
+        settings = self._read(_Broker, ("broker",), self._document.get("broker", {}), self._broker)
+        issuers = self._section("issuers", _Issuer, self._issuer)
+        backends = self._section("backends", _Backend, self._backend)
+        tools = self._section("tools", _Tool, lambda at, model: self._tool(at, model, backends))
+        roles = self._section("roles", _Role, self._role)
+        self._require_distinct(settings, issuers, backends, tools)
+        self._require_granted(roles)
+        self._require_roles(issuers)
+        if settings is None:
+            return None
+        return Catalog(
+            source=source,
+            digest=file_digest,
+            broker=settings,
+            issuers=issuers,
+            backends=backends,
+            tools=tools,
+            roles=roles,
+        )
+
+    # ── gathering ───────────────────────────────────────────────────────────
+
+    def mistake(self, at: KeyPath, problem: str, nearest: str = "") -> None:
+        """Note a mistake, on the line of the key or of the nearest one around it."""
+        place = at
+        while place and place not in self._lines:
+            place = place[:-1]
+        key = ""
+        for part in at:
+            key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+        self.mistakes.append(
+            Mistake(line=self._lines.get(place, 1), key=key or "(file)", problem=problem, nearest=nearest)
+        )
+
+    def _names(self, section: str) -> list[str]:
+        table = self._document.get(section, {})
+        return list(cast("Table", table)) if isinstance(table, dict) else []
+
+    def _require_known(self, at: KeyPath, name: str, section: str, what: str) -> None:
+        if name not in self._names(section):
+            self.mistake(at, f"there is no {what} {name!r}", _nearest(name, self._names(section)))
+
+    def _require_sections(self) -> None:
+        known = ["broker", *_SECTIONS]
+        for name, table in self._document.items():
+            if name not in known:
+                self.mistake(
+                    (name,), f"unknown section; the known ones are {', '.join(known)}", _nearest(name, known)
+                )
+            elif not isinstance(table, dict):
+                self.mistake((name,), f"must be a table: write [{name}] or [{name}.NAME]")
+        if "broker" not in self._document:
+            self.mistake((), "the section [broker] is missing; it needs at least `issuer`")
+
+    def _section(
+        self, section: str, model: type[_Section], build: "Callable[[KeyPath, Any], T | None]"
+    ) -> dict[str, T]:
+        built: dict[str, T] = {}
+        table = self._document.get(section, {})
+        for name, entry in cast("Table", table if isinstance(table, dict) else {}).items():
+            at = (section, name)
+            if not _NAME.fullmatch(name):
+                self.mistake(at, "a name has 1 to 64 letters, digits, `_`, `-` or `.`")
+            made = self._read(model, at, entry, build)
+            if made is not None:
+                built[name] = made
+        return built
+
+    def _read(
+        self, model: type[_Section], at: KeyPath, entry: object, build: "Callable[[KeyPath, Any], T | None]"
+    ) -> T | None:
+        try:
+            read = model.model_validate(entry)
+        except ValidationError as error:
+            for each in error.errors(include_url=False, include_input=False):
+                self._grammar_mistake(model, at, each)
+            return None
+        before = len(self.mistakes)
+        made = build(at, read)
+        return made if len(self.mistakes) == before else None
+
+    def _grammar_mistake(self, model: type[_Section], at: KeyPath, error: ErrorDetails) -> None:
+        where = (*at, *error["loc"])
+        match error["type"]:
+            case "extra_forbidden":
+                known = _fields_at(model, error["loc"][:-1])
+                name = str(error["loc"][-1])
+                self.mistake(where, f"unknown key; known are {', '.join(known)}", _nearest(name, known))
+            case "missing":
+                self.mistake(where, "is required")
+            case "value_error":
+                self.mistake(where, str(error["msg"]).removeprefix("Value error, "))
+            case _:
+                self.mistake(where, str(error["msg"])[:1].lower() + str(error["msg"])[1:])
+
+    # ── building ────────────────────────────────────────────────────────────
+
+    def _broker(self, at: KeyPath, model: _Broker) -> BrokerSettings | None:
+        url = self._url((*at, "issuer"), model.issuer, path=False)
+        listen = self._listen((*at, "listen"), model.listen, url)
+        if not 1 <= model.checkpoint_every <= 86400:  # noqa: PLR2004 - a day
+            self.mistake((*at, "checkpoint_every"), "must be between 1s and 1d")
+        try:
+            store = str(store_path(model.store, self._folder))
+        except Usage as error:
+            self.mistake((*at, "store"), error.message)
+            return None
+        return BrokerSettings(
+            issuer=model.issuer.rstrip("/"),
+            listen=listen,
+            store=store,
+            keys=self._path(model.keys),
+            checkpoint_file=None if model.checkpoint_file is None else self._path(model.checkpoint_file),
+            checkpoint_every_s=model.checkpoint_every,
+            max_arguments_bytes=model.max_arguments,
+            max_calls=model.max_calls,
+        )
+
+    def _listen(self, at: KeyPath, listen: str | None, url: SplitResult | None) -> tuple[str, int]:
+        if listen is not None:
+            host, _, port = listen.rpartition(":")
+            if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - TCP
+                self.mistake(at, 'write it as "HOST:PORT"')
+                return ("127.0.0.1", 0)
+            return (host.strip("[]"), int(port))
+        if url is None:
+            return ("127.0.0.1", 0)
+        return (url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80))
+
+    def _issuer(self, at: KeyPath, model: _Issuer) -> Issuer:
+        remote = model.jwks.startswith(("http://", "https://"))
+        if remote:
+            self._url((*at, "jwks"), model.jwks, path=True)
+        elif not Path(self._path(model.jwks)).is_file():
+            self.mistake((*at, "jwks"), f"there is no file {model.jwks!r}, and it is no http(s) URL")
+        for position, name in enumerate(model.algorithms):
+            if name not in ALGORITHMS:
+                problem = f"{name!r} is not taken; known are {', '.join(ALGORITHMS)}"
+                self.mistake((*at, "algorithms", position), problem, _nearest(name, ALGORITHMS))
+        if not model.algorithms:
+            self.mistake((*at, "algorithms"), "must name at least one")
+        return Issuer(
+            name=str(at[-1]),
+            issuer=model.issuer,
+            audience=model.audience,
+            jwks=model.jwks if remote else self._path(model.jwks),
+            algorithms=tuple(model.algorithms),
+            types=tuple(each.lower().removeprefix("application/") for each in model.types),
+            rules=tuple(RoleRule(claim=each.claim, has=each.has, role=each.role) for each in model.roles),
+        )
+
+    def _backend(self, at: KeyPath, model: _Backend) -> Backend:
+        self._url((*at, "url"), model.url, path=True)
+        audience = urlsplit(model.audience)
+        if (
+            not audience.scheme
+            or not (audience.netloc or audience.path)
+            or audience.fragment
+            or audience.query
+        ):
+            problem = (
+                "must be an absolute URI without query and fragment (RFC 8707 §2): https://orders.example.com"
+            )
+            self.mistake((*at, "audience"), problem)
+        if not 1 <= model.timeout <= 600:  # noqa: PLR2004 - ten minutes
+            self.mistake((*at, "timeout"), "must be between 1s and 10m")
+        ca_file = None if model.ca_file is None else self._path(model.ca_file)
+        if ca_file is not None and not Path(ca_file).is_file():
+            self.mistake((*at, "ca_file"), f"there is no file {model.ca_file!r}")
+        return Backend(
+            name=str(at[-1]),
+            kind=model.kind,
+            url=model.url.rstrip("/"),
+            audience=model.audience,
+            ca_file=ca_file,
+            headers=self._headers((*at, "headers"), model.headers),
+            timeout_s=model.timeout,
+            max_response_bytes=model.max_response,
+            max_concurrent=model.max_concurrent,
+        )
+
+    def _tool(self, at: KeyPath, model: _Tool, backends: Mapping[str, Backend]) -> Tool | None:
+        self._require_known((*at, "backend"), model.backend, "backends", "backend")
+        if not _SCOPE.fullmatch(model.action):
+            self.mistake((*at, "action"), "must be one scope (RFC 6749 §3.3): no spaces, as in `orders:read`")
+        if not 1 <= model.ttl <= MAX_TTL_S:
+            self.mistake((*at, "ttl"), f"must be between 1s and {MAX_TTL_S}s")
+        if model.acr is not None and model.acr not in ASSURANCE:
+            problem = f"{model.acr!r} is not known; known are {', '.join(ASSURANCE)}"
+            self.mistake((*at, "acr"), problem, _nearest(model.acr, ASSURANCE))
+        template = self._template((*at, "request"), model.request)
+        document = _default_input(template) if model.input is None else model.input
+        schema = self._schema((*at, "input"), document)
+        if template is not None and schema is not None:
+            self._require_fields(at, template, document)
+        output = None if model.output is None else self._schema((*at, "output"), model.output)
+        properties = cast("Table", document.get("properties", {}))
+        for position, name in enumerate(model.keep):
+            if name not in properties:
+                problem = f"the input schema has no property {name!r}"
+                self.mistake((*at, "keep", position), problem, _nearest(name, properties))
+        headers = self._headers((*at, "headers"), model.headers)
+        backend = backends.get(model.backend)
+        if backend is None or template is None or schema is None:
+            return None
+        timeout = backend.timeout_s if model.timeout is None else model.timeout
+        if not 1 <= timeout <= 600:  # noqa: PLR2004 - ten minutes
+            self.mistake((*at, "timeout"), "must be between 1s and 10m")
+        return Tool(
+            name=str(at[-1]),
+            title=model.title,
+            description=model.description,
+            backend=backend,
+            action=model.action,
+            request=template,
+            input=schema,
+            output=output,
+            acr=model.acr,
+            ttl_s=model.ttl,
+            timeout_s=timeout,
+            max_response_bytes=model.max_response or backend.max_response_bytes,
+            headers=tuple({**dict(backend.headers), **dict(headers)}.items()),
+            keep=frozenset(model.keep),
+        )
+
+    def _role(self, at: KeyPath, model: _Role) -> Role:
+        grants: list[Grant] = []
+        for position, grant in enumerate(model.grants):
+            where = (*at, "grants", position)
+            for number, pattern in enumerate(grant.tools):
+                if not _PATTERN.fullmatch(pattern):
+                    problem = "a pattern has letters, digits, `_`, `-`, `.` and `*`"
+                    self.mistake((*where, "tools", number), problem)
+            arguments = (
+                None if grant.arguments is None else self._schema((*where, "arguments"), grant.arguments)
+            )
+            grants.append(
+                Grant(
+                    rule=f"roles.{at[-1]}.grants[{position}]",
+                    tools=tuple(grant.tools),
+                    arguments=arguments,
+                    rate=grant.rate,
+                    until_s=grant.until,
+                )
+            )
+        return Role(name=str(at[-1]), grants=tuple(grants))
+
+    # ── parts ───────────────────────────────────────────────────────────────
+
+    def _path(self, path: str) -> str:
+        return str((self._folder / path).absolute())
+
+    def _url(self, at: KeyPath, text: str, *, path: bool) -> SplitResult | None:
+        """An http(s) URL that says where to go and nothing else; http only to this machine."""
+        try:
+            url = urlsplit(text)
+            port_fits = url.port is None or url.port > 0
+        except ValueError:
+            url, port_fits = urlsplit(""), False
+        if url.scheme not in {"http", "https"} or not url.hostname or not port_fits or not text.isascii():
+            self.mistake(at, "must be an http or https URL")
+        elif url.query or url.fragment or url.username is not None or "?" in text or "#" in text:
+            self.mistake(at, "must have no query, fragment, user or password")
+        elif not path and url.path not in {"", "/"}:
+            self.mistake(at, "must have no path")
+        elif url.scheme == "http" and not _is_loopback(url.hostname):
+            self.mistake(at, "plain http is for this machine only (127.0.0.1, localhost): use https")
+        else:
+            return url
+        return None
+
+    def _headers(self, at: KeyPath, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        for name, value in headers.items():
+            if not _HEADER.fullmatch(name):
+                self.mistake((*at, name), "not the name of a header")
+            elif name.lower() in _OWN_HEADERS:
+                self.mistake((*at, name), "the broker sets this header itself")
+            elif not value.isascii() or not value.isprintable() or value != value.strip():
+                self.mistake((*at, name), "a header's value is printable ASCII, on one line")
+        return tuple(headers.items())
+
+    def _template(self, at: KeyPath, text: str) -> RequestTemplate | None:
+        try:
+            return RequestTemplate.parse(text)
+        except TemplateMistake as mistake:
+            self.mistake(at, str(mistake))
+            return None
+
+    def _schema(self, at: KeyPath, document: Mapping[str, Json]) -> Schema | None:
+        try:
+            return Schema(document)
+        except SchemaMistake as mistake:
+            self.mistake(at, str(mistake))
+            return None
+
+    def _require_fields(self, at: KeyPath, template: RequestTemplate, document: Table) -> None:
+        """A path without one of its fields is another path."""
+        if document.get("type") != "object":
+            self.mistake((*at, "input"), 'must say `type = "object"`: a tool\'s arguments have names')
+            return
+        properties = cast("Table", document.get("properties", {}))
+        for name in template.fields:
+            if name not in properties:
+                problem = f"the input schema has no property {name!r}, which the path needs"
+                self.mistake((*at, "request"), problem, _nearest(name, properties))
+                continue
+            if name not in document.get("required", []):
+                self.mistake((*at, "input"), f"{name!r} must be in `required`: the path needs it")
+            kind = cast("Table", properties[name]).get("type") if isinstance(properties[name], dict) else None
+            if kind not in {"string", "integer"}:
+                problem = f"{name!r} must have the type string or integer: it goes into the path"
+                self.mistake((*at, "input", "properties", name), problem)
+
+    # ── over all ────────────────────────────────────────────────────────────
+
+    def _require_distinct(
+        self,
+        settings: BrokerSettings | None,
+        issuers: Mapping[str, Issuer],
+        backends: Mapping[str, Backend],
+        tools: Mapping[str, Tool],
+    ) -> None:
+        own = {} if settings is None else {settings.issuer: "the broker itself"}
+        for name, issuer in issuers.items():
+            if issuer.issuer in own:
+                self.mistake(("issuers", name, "issuer"), f"is also the issuer of {own[issuer.issuer]}")
+            own.setdefault(issuer.issuer, f"issuers.{name}")
+        audiences: dict[str, str] = {}
+        for name, backend in backends.items():
+            if backend.audience in audiences:
+                other = audiences[backend.audience]
+                problem = f"is also that of backends.{other}: a token of one would be good at the other"
+                self.mistake(("backends", name, "audience"), problem)
+            audiences.setdefault(backend.audience, name)
+        looks: dict[str, str] = {}
+        for name in self._names("tools"):
+            look = re.sub(r"[-_.]", "", name).lower()
+            if look in looks:
+                self.mistake(("tools", name), f"looks like tools.{looks[look]}: a model would mix them up")
+            looks.setdefault(look, name)
+        requests: dict[tuple[str, str], Tool] = {}
+        for name, tool in tools.items():
+            request = (tool.backend.name, tool.request.shape)
+            other = requests.setdefault(request, tool)
+            if other.action != tool.action:
+                problem = f"makes the same request as tools.{other.name}, under another action"
+                self.mistake(("tools", name, "request"), problem)
+
+    def _require_granted(self, roles: Mapping[str, Role]) -> None:
+        tools = self._names("tools")
+        for name, role in roles.items():
+            if not role.grants:
+                self.mistake(("roles", name), "grants nothing; add an entry to `grants`, or remove the role")
+            for position, grant in enumerate(role.grants):
+                for number, pattern in enumerate(grant.tools):
+                    if not any(fnmatchcase(tool, pattern) for tool in tools):
+                        at = ("roles", name, "grants", position, "tools", number)
+                        self.mistake(at, f"no tool is named {pattern!r}", _nearest(pattern, tools))
+
+    def _require_roles(self, issuers: Mapping[str, Issuer]) -> None:
+        for name, issuer in issuers.items():
+            for position, rule in enumerate(issuer.rules):
+                at = ("issuers", name, "roles", position, "role")
+                self._require_known(at, rule.role, "roles", "role")
+
+
+def _default_input(template: RequestTemplate | None) -> dict[str, Any]:
+    fields = () if template is None else template.fields
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in fields},
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _fields_at(model: type[_Section], path: Iterable[str | int]) -> list[str]:
+    """The known keys of the table at that path inside a section."""
+    inner: dict[tuple[type[_Section], str], type[_Section]] = {
+        (_Issuer, "roles"): _RoleRule,
+        (_Role, "grants"): _Grant,
+    }
+    for part in path:
+        model = inner.get((model, str(part)), model)
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
