@@ -224,8 +224,6 @@ class _Reader:
         tools = self._section("tools", _Tool, lambda at, model: self._tool(at, model, backends))
         roles = self._section("roles", _Role, self._role)
         self._require_distinct(settings, issuers, backends, tools)
-        self._require_granted(roles)
-        self._require_roles(issuers)
         if settings is None:
             return None
         return Catalog(
@@ -289,13 +287,18 @@ class _Reader:
     def _read(
         self, model: type[_Section], at: KeyPath, entry: object, build: "Callable[[KeyPath, Any], T | None]"
     ) -> T | None:
+        before = len(self.mistakes)
         try:
             read = model.model_validate(entry)
         except ValidationError as error:
-            for each in error.errors(include_url=False, include_input=False):
+            errors = error.errors(include_url=False, include_input=False)
+            for each in errors:
                 self._grammar_mistake(model, at, each)
-            return None
-        before = len(self.mistakes)
+            # What is left without the keys that were wrong may have other mistakes: say them too.
+            try:
+                read = model.model_validate(_without(entry, [each["loc"] for each in errors]))
+            except ValidationError:
+                return None
         made = build(at, read)
         return made if len(self.mistakes) == before else None
 
@@ -359,6 +362,8 @@ class _Reader:
                 self.mistake((*at, "algorithms", position), problem, _nearest(name, ALGORITHMS))
         if not model.algorithms:
             self.mistake((*at, "algorithms"), "must name at least one")
+        for position, rule in enumerate(model.roles):
+            self._require_known((*at, "roles", position, "role"), rule.role, "roles", "role")
         return Issuer(
             name=str(at[-1]),
             issuer=model.issuer,
@@ -444,6 +449,8 @@ class _Reader:
         )
 
     def _role(self, at: KeyPath, model: _Role) -> Role:
+        if not model.grants and not _entries(self._document, *at, "grants"):
+            self.mistake(at, "grants nothing; add an entry to `grants`, or remove the role")
         grants: list[Grant] = []
         for position, grant in enumerate(model.grants):
             where = (*at, "grants", position)
@@ -451,6 +458,9 @@ class _Reader:
                 if not _PATTERN.fullmatch(pattern):
                     problem = "a pattern has letters, digits, `_`, `-`, `.` and `*`"
                     self.mistake((*where, "tools", number), problem)
+                elif not any(fnmatchcase(tool, pattern) for tool in self._names("tools")):
+                    nearest = _nearest(pattern, self._names("tools"))
+                    self.mistake((*where, "tools", number), f"no tool is named {pattern!r}", nearest)
             arguments = (
                 None if grant.arguments is None else self._schema((*where, "arguments"), grant.arguments)
             )
@@ -561,27 +571,37 @@ class _Reader:
         requests: dict[tuple[str, str], Tool] = {}
         for name, tool in tools.items():
             request = (tool.backend.name, tool.request.shape)
-            other = requests.setdefault(request, tool)
-            if other.action != tool.action:
-                problem = f"makes the same request as tools.{other.name}, under another action"
+            twin = requests.setdefault(request, tool)
+            if twin.action != tool.action:
+                problem = f"makes the same request as tools.{twin.name}, under another action"
                 self.mistake(("tools", name, "request"), problem)
 
-    def _require_granted(self, roles: Mapping[str, Role]) -> None:
-        tools = self._names("tools")
-        for name, role in roles.items():
-            if not role.grants:
-                self.mistake(("roles", name), "grants nothing; add an entry to `grants`, or remove the role")
-            for position, grant in enumerate(role.grants):
-                for number, pattern in enumerate(grant.tools):
-                    if not any(fnmatchcase(tool, pattern) for tool in tools):
-                        at = ("roles", name, "grants", position, "tools", number)
-                        self.mistake(at, f"no tool is named {pattern!r}", _nearest(pattern, tools))
 
-    def _require_roles(self, issuers: Mapping[str, Issuer]) -> None:
-        for name, issuer in issuers.items():
-            for position, rule in enumerate(issuer.rules):
-                at = ("issuers", name, "roles", position, "role")
-                self._require_known(at, rule.role, "roles", "role")
+def _entries(document: object, *path: str | int) -> object:
+    for part in path:
+        document = cast("Table", document).get(str(part)) if isinstance(document, dict) else None
+    return document
+
+
+def _without(entry: object, places: list[tuple[str | int, ...]]) -> object:
+    """A copy without what stands at these places."""
+    if any(not place for place in places):
+        return None
+    if isinstance(entry, dict):
+        table = cast("Table", entry)
+        return {
+            name: _without(member, [place[1:] for place in places if place[0] == name])
+            for name, member in table.items()
+            if (name,) not in places
+        }
+    if isinstance(entry, list):
+        members = cast("list[object]", entry)
+        return [
+            _without(member, [place[1:] for place in places if place[0] == position])
+            for position, member in enumerate(members)
+            if (position,) not in places
+        ]
+    return entry
 
 
 def _default_input(template: RequestTemplate | None) -> dict[str, Any]:
