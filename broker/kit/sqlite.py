@@ -1,0 +1,104 @@
+"""Spends in an SQLite file: for several processes of one machine, and over restarts and power cuts."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from broker.canonical import Json
+from broker.claims import CallClaims
+from broker.kit.spends import keep_until_s
+from broker.record import Event, Record
+from broker.store.protocols import Entry, SpendCondition, Unmet
+from broker.store.sqlite import Store
+
+
+@dataclass(slots=True)
+class _Opened:
+    """The file, as one event loop uses it."""
+
+    loop: asyncio.AbstractEventLoop
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    closing: AbstractAsyncContextManager[Store] | None = None
+    store: Store | None = None
+
+
+class SqliteSpends:
+    """Spends, and a record of each, in one transaction that is synced before the answer.
+
+    The file may be the broker's own, where both run on one machine: then each spend and each replay is
+    a line of the delegation log, and `broker log show` prints it under its call. Any other file becomes
+    a log of its own, in which the tokens' claims bear witness to the broker's.
+
+    It opens at the first spend, in the event loop that runs then, and closes with `aclose`, which the
+    ASGI middleware calls at shutdown.
+    """
+
+    def __init__(self, path: Path | str, *, now: Callable[[], float] = time.time) -> None:
+        """Args:
+        path: the file. It is made where it is missing; its folder is not.
+        now: Unix time in seconds; old spends are forgotten by it.
+        """
+        self._path = Path(path)
+        self._now = now
+        self._opened: _Opened | None = None
+
+    async def spend(self, claims: CallClaims, *, now_ms: int) -> bool:
+        """See `Spends`.
+
+        The transaction that looks is the one that marks and records, and SQLite lets one process at a
+        time into it: of all racing processes one finds the `jti` unspent.
+
+        Raises:
+            LogUnavailable: the file cannot be opened or written. Nothing may be done for this token.
+        """
+        store = await self._store(claims)
+        appended = await store.append(
+            Entry(
+                record=_record("spent", claims, now_ms),
+                spend=SpendCondition(jti=claims.jti, keep_until_s=keep_until_s(claims)),
+                otherwise={Unmet.SPENT: _record("replayed", claims, now_ms)},
+            )
+        )
+        return appended.unmet is None
+
+    async def aclose(self) -> None:
+        """Write what is queued, and close the file."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened.closing is not None:
+            await opened.closing.__aexit__(None, None, None)
+
+    async def _store(self, claims: CallClaims) -> Store:
+        loop = asyncio.get_running_loop()
+        opened = self._opened
+        if opened is None or opened.loop is not loop:
+            # A store belongs to the loop that opened it. One of an earlier loop (a test's, say) was
+            # closed when that loop ended.
+            opened = self._opened = _Opened(loop)
+        if opened.store is None:
+            async with opened.lock:
+                if opened.store is None:
+                    # Not opened before there is a verified token: the broker has made its file by then.
+                    origin = f"{claims.aud.partition('://')[2] or claims.aud}/spends"
+                    closing = Store.open(self._path, origin=origin, now_ms=lambda: int(self._now() * 1000))
+                    opened.store = await closing.__aenter__()
+                    opened.closing = closing
+        return opened.store
+
+
+def _record(event: Event, claims: CallClaims, now_ms: int) -> Record:
+    """What the backend saw. No location: it holds arguments."""
+    fields: dict[str, Json] = {
+        "jti": claims.jti,
+        "sid": claims.sid,
+        "tool": claims.tool,
+        "action": claims.scope,
+        "aud": claims.aud,
+        # Where the broker's log must have the delegation: whoever cuts that log contradicts this one.
+        "log": {"origin": claims.log.origin, "index": claims.log.index},
+    }
+    return Record(event=event, time_ms=now_ms, txn=claims.txn, chain=claims.chain, fields=fields)
