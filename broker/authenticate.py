@@ -11,7 +11,7 @@ from broker.canonical import Json, digest
 from broker.catalog import Catalog, Issuer
 from broker.chain import Chain, Principal, actors_from_act, chain_of, principal_name
 from broker.claims import LEEWAY_S
-from broker.errors import Code, Rejected
+from broker.errors import Code, Rejected, Usage
 from broker.jwks import FileKeys, KeySource, UrlKeys
 from broker.jws import MAX_BYTES, UnverifiedJws, parse_compact, parse_json_strict
 from broker.session import Assertion, Session, opened_record
@@ -236,7 +236,12 @@ class Authenticator:
             raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
 
         # 3. Signed by it.
-        keys = await self.issuer_keys(issuer).keys_for(jws.kid)
+        try:
+            source = self.issuer_keys(issuer)
+        except Usage as error:
+            # One issuer whose URL cannot be used is no reason to fail the others.
+            raise Rejected(Code.CREDENTIAL_KEYS_UNAVAILABLE, error.message) from error
+        keys = await source.keys_for(jws.kid)
         payload = verify_parsed(
             jws,
             keys,

@@ -45,13 +45,13 @@ class ForeignIssuer:
             )
         return {"keys": found}
 
-    def sign(self, payload: Mapping[str, Any] | bytes, kid: str = "k1", **header: Any) -> str:
+    def sign(self, payload: Mapping[str, Any] | bytes, by: str = "k1", **header: Any) -> str:
         """A JWS over the payload, byte for byte where it is bytes. A header member of None is left out."""
-        members = {"alg": "ES256", "typ": "JWT", "kid": kid} | header
+        members = {"alg": "ES256", "typ": "JWT", "kid": by} | header
         head = json.dumps({name: value for name, value in members.items() if value is not None}).encode()
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         signing_input = f"{part(head)}.{part(body)}"
-        signature = self.keys[kid].sign(signing_input.encode(), ec.ECDSA(hashes.SHA256()))
+        signature = self.keys[by].sign(signing_input.encode(), ec.ECDSA(hashes.SHA256()))
         r, s = decode_dss_signature(signature)
         return f"{signing_input}.{part(r.to_bytes(32) + s.to_bytes(32))}"
 
