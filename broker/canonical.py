@@ -14,6 +14,9 @@ MAX_DEPTH = 64
 """Arrays and objects inside each other. Enough for any tool; far from the interpreter's own limit."""
 
 _MAX_INTEGER = 2**53 - 1
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True, check_circular=False
+)
 
 
 def canonical_json(value: Json) -> bytes:
@@ -26,9 +29,7 @@ def canonical_json(value: Json) -> bytes:
     """
     plain = _require_canonical(value, 0)
     if plain:
-        return json.dumps(
-            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
-        ).encode()
+        return _ENCODER.encode(value).encode()
     out: list[str] = []
     _write(value, out)
     return "".join(out).encode()

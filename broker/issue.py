@@ -158,6 +158,12 @@ class Issuer:
             "jti": jti,
             "exp": exp,
         }
+
+        def otherwise(unmet: Unmet) -> Record:
+            code, reason = _reason(unmet, decision)
+            why: dict[str, Json] = {"code": code, "reason": reason}
+            return Record(event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=facts | why)
+
         appended = await self.log.append(
             Entry(
                 record=Record(
@@ -165,20 +171,11 @@ class Issuer:
                 ),
                 sid=session.sid,
                 rate=_rate_condition(decision, chain, at.now_ms),
-                otherwise={
-                    unmet: Record(
-                        event="refused",
-                        time_ms=at.now_ms,
-                        txn=at.txn,
-                        chain=chain,
-                        fields=facts | {"code": code, "reason": reason},
-                    )
-                    for unmet, (code, reason) in _reasons(decision).items()
-                },
+                otherwise=otherwise,
             )
         )
         if appended.unmet is not None:
-            code, reason = _reasons(decision)[appended.unmet]
+            code, reason = _reason(appended.unmet, decision)
             refused = Refused(code=code, reason=reason, shown_code=code, shown=reason, rule=decision.rule)
             return Denied(refused=refused, txn=at.txn)
 
@@ -265,10 +262,12 @@ def _rate_condition(allowed: Allowed, chain: Chain, now_ms: int) -> RateConditio
     )
 
 
-def _reasons(allowed: Allowed) -> dict[Unmet, tuple[Code, str]]:
+def _reason(unmet: Unmet, allowed: Allowed) -> tuple[Code, str]:
     """What to say where the transaction finds that a condition does not hold."""
-    if allowed.rate is None:
-        return _UNMET
-    limit, window_s = allowed.rate.limit, allowed.rate.window_s
-    reason = f"At most {limit} calls in {window_s} seconds are granted; wait and try again."
-    return _UNMET | {Unmet.RATE_EXCEEDED: (Code.RATE_EXCEEDED, reason)}
+    if unmet is Unmet.RATE_EXCEEDED and allowed.rate is not None:
+        limit, window_s = allowed.rate.limit, allowed.rate.window_s
+        return (
+            Code.RATE_EXCEEDED,
+            f"At most {limit} calls in {window_s} seconds are granted; try again later.",
+        )
+    return _UNMET[unmet]

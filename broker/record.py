@@ -18,6 +18,7 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from broker.canonical import Json, canonical_json
@@ -73,4 +74,9 @@ class Record:
 def timestamp(time_ms: int) -> str:
     """`2026-12-31T23:59:59.123Z` (RFC 3339, UTC, milliseconds): sorts as text."""
     seconds, milliseconds = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -100,11 +100,9 @@ class _Pool:
         """
         # 1. A place.
         try:
-            with anyio.fail_after(BUSY_S):
-                await self._places.acquire()
-        except TimeoutError:
-            message = f"The backend {self._name} has too many calls under way; try again later."
-            raise BackendFailed(Code.BACKEND_BUSY, message) from None
+            self._places.acquire_nowait()  # the common case makes no timer
+        except anyio.WouldBlock:
+            await self._wait_for_place()
         try:
             # 2. The request.
             headers = {**dict(request.headers), "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -139,6 +137,14 @@ class _Pool:
             raise BackendFailed(Code.BACKEND_UNREACHABLE, message) from error
         finally:
             self._places.release()
+
+    async def _wait_for_place(self) -> None:
+        try:
+            with anyio.fail_after(BUSY_S):
+                await self._places.acquire()
+        except TimeoutError:
+            message = f"The backend {self._name} has too many calls under way; try again later."
+            raise BackendFailed(Code.BACKEND_BUSY, message) from None
 
     async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         too_large = BackendFailed(

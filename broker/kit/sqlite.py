@@ -13,7 +13,7 @@ from broker.canonical import Json
 from broker.claims import CallClaims
 from broker.kit.spends import keep_until_s
 from broker.record import Event, Record
-from broker.store.protocols import Entry, SpendCondition, Unmet
+from broker.store.protocols import Entry, SpendCondition
 from broker.store.sqlite import Store
 
 
@@ -61,7 +61,7 @@ class SqliteSpends:
             Entry(
                 record=_record("spent", claims, now_ms),
                 spend=SpendCondition(jti=claims.jti, keep_until_s=keep_until_s(claims)),
-                otherwise={Unmet.SPENT: _record("replayed", claims, now_ms)},
+                otherwise=lambda _: _record("replayed", claims, now_ms),
             )
         )
         return appended.unmet is None

@@ -209,9 +209,9 @@ class _Transaction:
             case Append(entry=entry, body=body):
                 unmet = self._unmet(entry)
                 if unmet is not None:
-                    other = (entry.otherwise or {}).get(unmet)
-                    if other is None:
+                    if entry.otherwise is None:
                         return Appended(-1, unmet)
+                    other = entry.otherwise(unmet)
                     return Appended(self._append(other, other.to_bytes()), unmet)
                 return Appended(self._append(entry.record, body))
             case OpenSession():

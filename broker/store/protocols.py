@@ -1,6 +1,6 @@
 """What the flow asks of storage. The memory twin and SQLite pass the same tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -45,14 +45,15 @@ class Entry:
 
     Attributes:
         sid: this session is known and not revoked.
-        otherwise: one record for each condition that may fail, appended in place of `record`.
+        otherwise: the record to append in place of `record` where that condition fails. Called in
+            the writer's thread, and seldom.
     """
 
     record: Record
     sid: str | None = None
     rate: RateCondition | None = None
     spend: SpendCondition | None = None
-    otherwise: "dict[Unmet, Record] | None" = None
+    otherwise: Callable[[Unmet], Record] | None = None
 
 
 @dataclass(frozen=True, slots=True)
