@@ -201,10 +201,10 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
 @contextmanager
 def _private_file(path: Path) -> Generator[TextIO]:
     """A new file of the owner's alone, that stands in the place of `path` once it is whole."""
+    if path.is_dir():
+        raise Usage(f"--to {path}: that is a directory")
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        if path.is_dir():
-            raise Usage(f"--to {path}: that is a directory")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:
