@@ -215,6 +215,7 @@ class BrokerServer(Server[dict[str, Any]]):
                 if answer.failed:
                     meta["broker/code"] = Code.BACKEND_STATUS
                 result: dict[str, Any] = {
+                    "resultType": "complete",
                     "content": [{"type": "text", "text": answer.text}],
                     "isError": answer.failed,
                     "_meta": meta,
@@ -317,7 +318,12 @@ def _error(sentence: str, code: Code, txn: str | None) -> dict[str, Any]:
     meta: dict[str, Any] = {"broker/code": code}
     if txn is not None:
         meta["broker/txn"] = txn
-    return {"content": [{"type": "text", "text": f"{sentence}\n[{code}]"}], "isError": True, "_meta": meta}
+    return {
+        "resultType": "complete",
+        "content": [{"type": "text", "text": f"{sentence}\n[{code}]"}],
+        "isError": True,
+        "_meta": meta,
+    }
 
 
 _LOG_UNAVAILABLE = _error(

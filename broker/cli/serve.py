@@ -1,0 +1,59 @@
+"""Serve agents over HTTP: MCP's streamable HTTP at /mcp, its older SSE transport at /sse.
+
+The keys are at /.well-known/jwks.json, readiness at /readyz. SIGHUP loads the tools.toml again, and so
+does a change of the file; SIGTERM lets the calls under way finish.
+"""
+
+import argparse
+from pathlib import Path
+
+import anyio
+
+from broker.catalog import Catalog
+from broker.errors import Usage
+from broker.server.app import Listen, serve
+from broker.server.quiet import quiet_logs
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--config", type=Path, default=Path("tools.toml"), metavar="FILE")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="instead of the file's `listen`; port 0 takes a free one"
+    )
+    parser.add_argument("--tls-cert", metavar="PEM", help="certificate chain")
+    parser.add_argument("--tls-key", metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--insecure-http",
+        action="store_true",
+        help="listen beyond this machine without TLS: anybody on the way can read every credential",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until a signal. Exit status 0 when told to end."""
+    quiet_logs()
+
+    def listen(catalog: Catalog) -> Listen:
+        host, port = catalog.broker.listen
+        if arguments.listen is not None:
+            host, port = _host_and_port(arguments.listen)
+        return Listen(
+            host=host,
+            port=port,
+            tls_cert=arguments.tls_cert,
+            tls_key=arguments.tls_key,
+            insecure_http=arguments.insecure_http,
+        )
+
+    async def main() -> int:
+        return await serve(arguments.config, listen=listen)
+
+    return anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+        raise Usage(f"--listen wants HOST:PORT, not {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)

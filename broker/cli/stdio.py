@@ -1,0 +1,67 @@
+"""Serve one agent over stdin and stdout.
+
+The session credential comes from the environment: BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE with the
+path of a file that only its owner can read. stdout is the wire; everything else goes to stderr.
+"""
+
+import argparse
+import os
+import stat
+from pathlib import Path
+
+import anyio
+
+from broker.errors import Usage
+from broker.server.app import stdio
+from broker.server.quiet import quiet_logs
+
+_MAX_CREDENTIAL = 64 * 1024
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--config", type=Path, default=Path("tools.toml"), metavar="FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until stdin ends. Exit status 1 where the credential is refused."""
+    quiet_logs()
+    credential = _credential()
+
+    async def main() -> int:
+        return await stdio(arguments.config, credential)
+
+    return anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def _credential() -> str:
+    """Take it out of the environment, where a child process or a crash report would find it.
+
+    Raises:
+        Usage: there is none, there are two, or its file can be read by others.
+    """
+    text = os.environ.pop("BROKER_CREDENTIAL", None)
+    file = os.environ.pop("BROKER_CREDENTIAL_FILE", None)
+    if text is not None and file is not None:
+        raise Usage("set BROKER_CREDENTIAL or BROKER_CREDENTIAL_FILE, not both")
+    if file is not None:
+        text = _read_private(Path(file))
+    if not text:
+        raise Usage(
+            "no credential: set BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE; `broker session open` gives one"
+        )
+    return text.strip()
+
+
+def _read_private(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            # Of the file that is open, not of the name: somebody could put another in its place.
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise Usage(f"{path} is not a plain file")
+            if mode & 0o077:
+                raise Usage(f"others may use {path}; run `chmod 600 {path}`, and open a new session")
+            return file.read(_MAX_CREDENTIAL).decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"cannot read the credential from {path}: {type(error).__name__}") from None
