@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +54,7 @@ class Client:
         if b'"structuredContent"' not in body or b'"isError":true' in body:
             raise RuntimeError(f"not a result: {body!r}")
 
-    async def _post(self, method: str, params: dict[str, object] | None) -> tuple[bytes, bytes]:
+    async def _post(self, method: str, params: Mapping[str, object] | None) -> tuple[bytes, bytes]:
         message: dict[str, object] = {"jsonrpc": "2.0", "method": method}
         if not method.startswith("notifications/"):
             self._id += 1
@@ -74,11 +75,12 @@ class Client:
             headers.append(f"mcp-session-id: {self._session.decode()}")
         if self._era == "2026-07-28" and params is not None:
             headers += [f"mcp-method: {method}", f"mcp-name: {params['name']}"]
-            message["params"] = params | {
+            message["params"] = {
+                **params,
                 "_meta": {
                     "io.modelcontextprotocol/protocolVersion": self._era,
                     "io.modelcontextprotocol/clientCapabilities": {},
-                }
+                },
             }
         body = json.dumps(message).encode()
         headers.append(f"content-length: {len(body)}")

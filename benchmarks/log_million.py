@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.keys import KeyRing
 from broker.record import Record
@@ -28,7 +29,7 @@ def records(count: int) -> list[Record]:
         time_ms = 1_790_000_000_000 + call * 40
         subject = Principal("https://login.example.com", f"person-{call * 7919 % 1000}")
         chain = Chain(subject, (Principal("http://127.0.0.1:8700", f"agent-{call % 50}"),))
-        facts = {
+        facts: dict[str, Json] = {
             "sid": f"session-{call % 1000:04}",
             "tool": f"tool-{call % 20}",
             "backend": f"backend-{call % 5}",
@@ -38,13 +39,16 @@ def records(count: int) -> list[Record]:
         }
         txn = f"{call * 2654435761 % 2**32:08x}-{call:014x}"
         if call % 500 == 499:
-            refusal = {"code": "arguments.not_granted", "reason": "outside of what is granted"}
+            refusal: dict[str, Json] = {
+                "code": "arguments.not_granted",
+                "reason": "outside of what is granted",
+            }
             made.append(
                 Record(event="refused", time_ms=time_ms, txn=txn, chain=chain, fields=facts | refusal)
             )
             made.append(Record(event="catalog.loaded", time_ms=time_ms, fields={"catalog": "c" * 43}))
             continue
-        token = {
+        token: dict[str, Json] = {
             "action": "orders:read",
             "aud": "https://orders.example.com",
             "method": "GET",
@@ -54,7 +58,11 @@ def records(count: int) -> list[Record]:
         }
         made.append(Record(event="allowed", time_ms=time_ms, txn=txn, chain=chain, fields=facts | token))
         if call % (count // 6) != 1:
-            end = {"outcome": "failed" if call % 1000 == 7 else "returned", "duration_ms": 3, "status": 200}
+            end: dict[str, Json] = {
+                "outcome": "failed" if call % 1000 == 7 else "returned",
+                "duration_ms": 3,
+                "status": 200,
+            }
             made.append(Record(event="ended", time_ms=time_ms + 3, txn=txn, fields=end))
     return made
 

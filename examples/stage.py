@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,12 +75,16 @@ class Stage:
 
 
 @contextmanager
-def staged(*, tapped: bool = False) -> Iterator[Stage]:
+def staged(*, tapped: bool = False) -> Generator[Stage]:
     """Set the stage. With `tapped`, the broker reaches the orders backend through `ports["tap"]`."""
     with tempfile.TemporaryDirectory(prefix="broker-") as folder, ExitStack() as running:
-        ports = dict(zip(("broker", "orders", "warehouse", "tap"), free_ports(4), strict=True))
+        ports = free_ports("broker", "orders", "warehouse", "tap")
         text = (HERE.parent / "tools.toml").read_text(encoding="utf-8")
-        for port, name in (("8700", "broker"), ("8701", "tap" if tapped else "orders"), ("8702", "warehouse")):
+        for port, name in (
+            ("8700", "broker"),
+            ("8701", "tap" if tapped else "orders"),
+            ("8702", "warehouse"),
+        ):
             text = re.sub(rf"(127\.0\.0\.1):{port}\b", rf"\1:{ports[name]}", text)
         config = Path(folder, "tools.toml")
         config.write_text(text, encoding="utf-8")
@@ -96,17 +100,15 @@ def staged(*, tapped: bool = False) -> Iterator[Stage]:
         yield stage
 
 
-def free_ports(count: int) -> Sequence[int]:
-    """Ports that nobody listens on now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in held]
-    for each in held:
-        each.close()
-    return ports
+def free_ports(*names: str) -> Mapping[str, int]:
+    """A port for each name, that nobody listens on now."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        return {name: int(each.getsockname()[1]) for name, each in zip(names, listeners, strict=True)}
 
 
 def _start(stage: Stage, running: ExitStack, command: list[str], name: str) -> None:
-    said = running.enter_context(Path(stage.folder, f"{name}.out").open("w"))
+    said = running.enter_context((stage.folder / f"{name}.out").open("w"))
     process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True)
     stage.processes.append(process)
     running.callback(_stop, process)

@@ -53,6 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _where(verifying)
     verifying.add_argument("--checkpoint", type=Path, help="a file of checkpoints that was kept elsewhere")
     verifying.add_argument(
+        "--deep", action="store_true", help="have every index compared with its table, too (slow)"
+    )
+    verifying.add_argument(
         "--key", metavar="VKEY", help="the log's public key, as an earlier verify printed it"
     )
 

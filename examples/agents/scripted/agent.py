@@ -42,7 +42,9 @@ def over_stdio(config: str) -> AbstractAsyncContextManager[Any]:
     )
 
 
-async def run(transport: AbstractAsyncContextManager[Any], calls: list[tuple[str, Mapping[str, Any]]]) -> None:
+async def run(
+    transport: AbstractAsyncContextManager[Any], calls: list[tuple[str, Mapping[str, Any]]]
+) -> None:
     async with Client(transport, read_timeout_seconds=30) as client:
         tools = await client.list_tools()
         print(json.dumps({"tools": sorted(tool.name for tool in tools.tools)}), flush=True)
@@ -54,7 +56,9 @@ async def run(transport: AbstractAsyncContextManager[Any], calls: list[tuple[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--url", help="the broker's MCP endpoint")
     where.add_argument("--stdio", metavar="CONFIG", help="start a broker of its own with this tools.toml")
