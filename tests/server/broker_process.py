@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +21,8 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from broker.cli import main
+
 BROKER = (sys.executable, "-c", "import sys; from broker.cli import main; sys.exit(main())")
 ERAS: tuple["Era", ...] = ("2026-07-28", "legacy")
 Era: TypeAlias = Literal["2026-07-28", "legacy"]
@@ -31,6 +34,7 @@ issuer = "http://127.0.0.1:8700"
 store  = "sqlite:broker.db"
 keys   = "keys"
 max_calls = 4
+max_arguments = "64KiB"
 
 [backends.orders]
 kind     = "http"
@@ -150,6 +154,15 @@ async def serve_backend(kept: Backend) -> AsyncGenerator[Backend]:
         await runner.cleanup()
 
 
+def run_command(*arguments: str) -> None:
+    """Run `broker ARGUMENTS` in a thread of this process: a new one takes half a second to import."""
+    status: list[int] = []
+    thread = threading.Thread(target=lambda: status.append(main(arguments)))
+    thread.start()
+    thread.join(LIMIT_S)
+    assert status == [0], arguments
+
+
 @dataclass(slots=True)
 class Place:
     """A folder with a tools.toml, as a developer has it."""
@@ -168,15 +181,23 @@ class Place:
         fresh.replace(self.config)
 
     def open_session(self, subject: str, agent: str, role: str) -> str:
-        """A credential, as `broker session open` prints it."""
-        done = subprocess.run(
-            [
-                *BROKER, "session", "open", "--config", self.config,
-                "--subject", subject, "--agent", agent, "--role", role, "--for", "1h",
-            ],
-            capture_output=True, text=True, check=True, timeout=LIMIT_S,
+        """A credential, as `broker session open` writes it."""
+        file = self.folder / f"{secrets.token_hex(8)}.credential"
+        run_command(
+            "session", "open", "--config", str(self.config),
+            "--subject", subject, "--agent", agent, "--role", role, "--for", "1h", "--to", str(file),
         )  # fmt: skip
-        return done.stdout.strip().splitlines()[-1]
+        credential = file.read_text().strip()
+        file.unlink()
+        return credential
+
+    def revoke_all(self) -> None:
+        """`broker session revoke` for each session."""
+        with sqlite3.connect(f"file:{self.folder / 'broker.db'}?mode=ro", uri=True) as reader:
+            sids = [sid for (sid,) in reader.execute("SELECT sid FROM session")]
+        reader.close()
+        for sid in sids:
+            run_command("session", "revoke", sid, "--config", str(self.config))
 
     def records(self) -> list[dict[str, Any]]:
         """Every record of the log, as a reviewer's SQLite tool would read it."""
@@ -251,7 +272,7 @@ class Served:
             httpx2.AsyncClient(headers=headers, timeout=LIMIT_S) as http,
             Client(
                 streamable_http_client(f"{self.url}/mcp", http_client=http),
-                mode=era,
+                mode="legacy" if era == "legacy" else "auto",
                 cache=None,
                 read_timeout_seconds=LIMIT_S,
                 **more,
@@ -263,7 +284,13 @@ class Served:
     async def sse_client(self, credential: str, era: Era = "legacy", **more: Any) -> AsyncGenerator[Client]:
         """The SDK's client over the older SSE transport."""
         transport = sse_client(f"{self.url}/sse", headers={"Authorization": f"Bearer {credential}"})
-        async with Client(transport, mode=era, cache=None, read_timeout_seconds=LIMIT_S, **more) as client:
+        async with Client(
+            transport,
+            mode="legacy" if era == "legacy" else "auto",
+            cache=None,
+            read_timeout_seconds=LIMIT_S,
+            **more,
+        ) as client:
             yield client
 
 
@@ -290,8 +317,9 @@ def start_broker(place: Place, *arguments: str) -> Served:
 
     served.reader = threading.Thread(target=listen, daemon=True)
     served.reader.start()
-    assert listening.wait(LIMIT_S), served.lines
-    assert served.url, served.lines
+    if not (listening.wait(LIMIT_S) and served.url):
+        served.end()
+        raise AssertionError(served.lines)
     return served
 
 

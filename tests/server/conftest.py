@@ -36,3 +36,13 @@ def serve(place: Place) -> Generator[Callable[..., Served]]:
     yield start
     for served in started:
         served.end()
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    """One broker for many refusals: nothing listens where its backend should be."""
+    place = Place(folder=tmp_path_factory.mktemp("quiet"), backend=Backend(url="http://127.0.0.1:9"))
+    place.write()
+    served = start_broker(place)
+    yield served
+    served.end()
