@@ -211,15 +211,16 @@ async def test_a_call_tokens_family_has_its_own_code() -> None:
         assert rejected.value.code == Code.TOKEN_KEYS_UNAVAILABLE
 
 
+KEYS = json.dumps(ForeignIssuer().jwks()).encode()
 PRIVATE = {"kty": "EC", "crv": "P-256", "kid": "k", "x": "AA", "y": "AA", "d": "AA"}
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        pytest.param(302, b"{}", id="a redirect"),
-        pytest.param(204, b"", id="no content"),
-        pytest.param(404, json.dumps(ForeignIssuer().jwks()).encode(), id="keys, but not found"),
+        pytest.param(302, KEYS, id="a redirect, with keys"),
+        pytest.param(201, KEYS, id="keys, but created"),
+        pytest.param(404, KEYS, id="keys, but not found"),
         pytest.param(200, b"", id="empty"),
         pytest.param(200, b"<html>", id="a page"),
         pytest.param(200, b'{"keys": [], "keys": []}', id="a member twice"),
@@ -280,6 +281,31 @@ async def test_a_chunked_answer_is_read() -> None:
 async def test_an_answer_that_is_not_http_to_its_end_is_a_failed_fetch(answer: bytes) -> None:
     with raw_server(answer) as url, pytest.raises(FetchFailed):
         await fetch_url(url)
+
+
+async def test_an_endless_answer_is_not_read_to_its_end() -> None:
+    piece, most = b"x" * 65536, 64 * 1024 * 1024
+    sent = 0
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            nonlocal sent
+            connection, _ = listener.accept()
+            with connection:
+                try:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    while sent < most:
+                        connection.sendall(piece)
+                        sent += len(piece)
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(FetchFailed):
+            await fetch_url(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        await anyio.to_thread.run_sync(thread.join, 5)
+    assert sent < most
 
 
 async def test_a_server_that_sends_a_byte_now_and_then_is_left_at_the_limit_and_holds_no_thread(
