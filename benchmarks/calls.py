@@ -38,9 +38,7 @@ def compare(rounds: int, calls: int, *, server_core: int = 0, load_core: int = 1
         ]
         time.sleep(1)
         columns = f"{'calls/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms':>7}"
-        print(
-            f"{'era':<11} {'clients':>7}  {'server':<15} {columns}   broker against it: calls/s   p50   CPU"
-        )
+        print(f"{'era':<11} {'clients':>7}  {'server':<15} {columns}   ours against it: calls/s   p50   CPU")
         for era in get_args(Era):
             for clients in CLIENTS:
                 number = calls if clients > 1 else calls // 3

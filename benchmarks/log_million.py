@@ -41,7 +41,7 @@ def records(count: int) -> list[Record]:
         if call % 500 == 499:
             refusal: dict[str, Json] = {
                 "code": "arguments.not_granted",
-                "reason": "outside of what is granted",
+                "reason": "outside of the grant",
             }
             made.append(
                 Record(event="refused", time_ms=time_ms, txn=txn, chain=chain, fields=facts | refusal)
@@ -108,9 +108,8 @@ def main() -> None:
         began = time.perf_counter()
         done = subprocess.run([BROKER, "log", "verify", "--config", str(config)], check=False)
         seconds = time.perf_counter() - began
-        print(
-            f"{seconds:6.3f} s  broker log verify: {len(made) / seconds:,.0f} records/s (exit {done.returncode})"
-        )
+        rate = f"{len(made) / seconds:,.0f} records/s"
+        print(f"{seconds:6.3f} s  broker log verify: {rate} (exit {done.returncode})")
 
 
 def median(words: list[str], config: Path) -> float:

@@ -1,0 +1,72 @@
+"""The keys that sign tokens: list them, make a new one, write the public halves to a file.
+
+broker keys list                  which key signs, which are still published, until when
+broker keys rotate                a new key signs from now on; a running broker follows by itself
+broker keys publish --to FILE     the JWK Set, for backends of a broker that has no HTTP door
+"""
+
+import argparse
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from broker.errors import Usage
+from broker.keys import KeyRing
+from broker.places import places
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|rotate|publish")
+    for name, what in (
+        ("list", "every key, and until when something of it may be alive"),
+        ("rotate", "make a new key and retire the active one"),
+        ("publish", "write the public keys as a JWK Set"),
+    ):
+        action = actions.add_parser(name, help=what)
+        action.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
+        if name == "list":
+            action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+        if name == "publish":
+            action.add_argument("--to", type=Path, metavar="FILE", help="this file, instead of stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    now_s = int(time.time())
+    ring = KeyRing.open(places(arguments.config).keys, now_s=now_s)
+    match arguments.action:
+        case "list":
+            _list(ring, now_s, as_json=arguments.json)
+        case "rotate":
+            print(f"new key {ring.rotate(now_s=now_s).kid} signs from now on")
+        case _:
+            _publish(ring, now_s, arguments.to)
+    return 0
+
+
+def _list(ring: KeyRing, now_s: int, *, as_json: bool) -> None:
+    for key in ring.keys(now_s=now_s):
+        if as_json:
+            fields = {"kid": key.kid, "state": key.state, "created": key.created_s, "until": key.until_s}
+            print(json.dumps(fields))
+        else:
+            until = "" if key.until_s is None else f"  until {_date(key.until_s)}"
+            print(f"{key.kid}  {key.state:<8}  made {_date(key.created_s)}{until}")
+
+
+def _publish(ring: KeyRing, now_s: int, to: Path | None) -> None:
+    document = json.dumps(ring.public_jwks(now_s=now_s), indent=2)
+    if to is None:
+        print(document)
+        return
+    # Replaced, not rewritten: a backend that reads meanwhile sees the old file or the new one.
+    fresh = to.with_name(f"{to.name}.new")
+    try:
+        fresh.write_text(document + "\n", encoding="utf-8")
+        fresh.replace(to)
+    except OSError as error:
+        raise Usage(f"cannot write {to}: {error.strerror}") from error
+
+
+def _date(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
