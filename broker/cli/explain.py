@@ -91,13 +91,13 @@ class _KeptSessions:
             return find_session(connection, sid)
         return None
 
-    async def open_session(self, session: Session, record: Record) -> NoReturn:
+    async def open_session(self, session: Session, record: Record) -> NoReturn:  # noqa: ARG002
         raise LogUnavailable(_READ_ONLY)
 
-    async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:
+    async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:  # noqa: ARG002
         raise LogUnavailable(_READ_ONLY)
 
-    async def revoke(self, sid: str, *, now_ms: int, record: Record) -> bool:
+    async def revoke(self, sid: str, *, now_ms: int, record: Record) -> bool:  # noqa: ARG002
         raise LogUnavailable(_READ_ONLY)
 
 
