@@ -108,6 +108,10 @@ class MemorySpends:
             heapq.heappush(self._order, (keep_s, claims.jti))
             return True
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._spent)
+
     async def aclose(self) -> None:
         """Nothing to let go of; what was spent stays spent."""
 

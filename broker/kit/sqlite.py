@@ -38,12 +38,16 @@ class SqliteSpends:
     ASGI middleware calls at shutdown.
     """
 
-    def __init__(self, path: Path | str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path | str, *, backend: str | None = None, now: Callable[[], float] = time.time
+    ) -> None:
         """Args:
         path: the file. It is made where it is missing; its folder is not.
+        backend: this service's name in the broker's tools.toml, for `broker log list --backend`.
         now: Unix time in seconds; old spends are forgotten by it.
         """
         self._path = Path(path)
+        self._backend = backend
         self._now = now
         self._opened: _Opened | None = None
 
@@ -59,9 +63,9 @@ class SqliteSpends:
         store = await self._store(claims)
         appended = await store.append(
             Entry(
-                record=_record("spent", claims, now_ms),
+                record=self._record("spent", claims, now_ms),
                 spend=SpendCondition(jti=claims.jti, keep_until_s=keep_until_s(claims)),
-                otherwise=lambda _: _record("replayed", claims, now_ms),
+                otherwise=lambda _: self._record("replayed", claims, now_ms),
             )
         )
         return appended.unmet is None
@@ -69,8 +73,11 @@ class SqliteSpends:
     async def aclose(self) -> None:
         """Write what is queued, and close the file."""
         opened, self._opened = self._opened, None
-        if opened is not None and opened.closing is not None:
-            await opened.closing.__aexit__(None, None, None)
+        if opened is not None:
+            # Whoever opens it at this moment holds the lock.
+            async with opened.lock:
+                if opened.closing is not None:
+                    await opened.closing.__aexit__(None, None, None)
 
     async def _store(self, claims: CallClaims) -> Store:
         loop = asyncio.get_running_loop()
@@ -79,26 +86,29 @@ class SqliteSpends:
             # A store belongs to the loop that opened it. One of an earlier loop (a test's, say) was
             # closed when that loop ended.
             opened = self._opened = _Opened(loop)
-        if opened.store is None:
-            async with opened.lock:
-                if opened.store is None:
-                    # Not opened before there is a verified token: the broker has made its file by then.
-                    origin = f"{claims.aud.partition('://')[2] or claims.aud}/spends"
-                    closing = Store.open(self._path, origin=origin, now_ms=lambda: int(self._now() * 1000))
+        async with opened.lock:
+            if opened.store is None:
+                # Not opened before there is a verified token: the broker has made its file by then.
+                origin = f"{claims.aud.partition('://')[2] or claims.aud}/spends"
+                closing = Store.open(self._path, origin=origin, now_ms=lambda: int(self._now() * 1000))
+                # Shielded: who waited too long leaves an open file to the next one. SQLite's own limit
+                # on a lock, 5 s, is the longest that this takes.
+                with anyio.CancelScope(shield=True):
                     opened.store = await closing.__aenter__()
-                    opened.closing = closing
-        return opened.store
+                opened.closing = closing
+            assert opened.store is not None  # noqa: S101 - a shield swallows nothing; mypy cannot know
+            return opened.store
 
-
-def _record(event: Event, claims: CallClaims, now_ms: int) -> Record:
-    """What the backend saw. No location: it holds arguments."""
-    fields: dict[str, Json] = {
-        "jti": claims.jti,
-        "sid": claims.sid,
-        "tool": claims.tool,
-        "action": claims.scope,
-        "aud": claims.aud,
-        # Where the broker's log must have the delegation: whoever cuts that log contradicts this one.
-        "log": {"origin": claims.log.origin, "index": claims.log.index},
-    }
-    return Record(event=event, time_ms=now_ms, txn=claims.txn, chain=claims.chain, fields=fields)
+    def _record(self, event: Event, claims: CallClaims, now_ms: int) -> Record:
+        """What the backend saw. No location: it holds arguments."""
+        fields: dict[str, Json] = {
+            "jti": claims.jti,
+            "sid": claims.sid,
+            "tool": claims.tool,
+            "backend": self._backend,
+            "action": claims.scope,
+            "aud": claims.aud,
+            # Where the broker's log must have the delegation: whoever cuts that log contradicts this one.
+            "log": {"origin": claims.log.origin, "index": claims.log.index},
+        }
+        return Record(event=event, time_ms=now_ms, txn=claims.txn, chain=claims.chain, fields=fields)

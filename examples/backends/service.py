@@ -27,15 +27,15 @@ def serve(name: str, about: str, app: Callable[[Verifier], Starlette]) -> None:
         issuer=options.issuer,
         audience=options.audience,
         keys=options.jwks if "://" in options.jwks else Path(options.jwks),
-        spends=spends(options.spends),
+        spends=spends(options.spends, name),
     )
     listener = socket.create_server(("127.0.0.1", options.port))
     print(f"{name} listens on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(uvicorn.Config(app(verifier), log_level="warning")).run(sockets=[listener])
 
 
-def spends(where: str) -> Spends:
+def spends(where: str, backend: str) -> Spends:
     """`sqlite:PATH` outlives a restart and serves several processes; `memory` does neither."""
     if where == "memory":
         return MemorySpends(skew_s=0)  # the broker runs on this machine, by the same clock
-    return SqliteSpends(where.removeprefix("sqlite:"))
+    return SqliteSpends(where.removeprefix("sqlite:"), backend=backend)
