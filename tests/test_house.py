@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
+import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_imports_only_go_down_and_values_do_no_io(monkeypatch):
+def test_imports_only_go_down_and_values_do_no_io(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert lint_imports(config_filename="pyproject.toml", cache_dir=None, no_logo=True) == 0
 
 
-def test_every_module_stands_on_a_floor():
+def test_every_module_stands_on_a_floor() -> None:
     layers = (ROOT / "pyproject.toml").read_text().partition('name = "imports only go down"')[2]
     layers = layers.partition("[[tool")[0]
     modules = {path.stem for path in (ROOT / "broker").glob("*.py")} - {"__init__"}
