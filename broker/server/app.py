@@ -176,7 +176,7 @@ def web(broker: Broker, *, host: str) -> Web:
     Args:
         host: where it listens; decides which Host and Origin headers are taken.
     """
-    security = _transport_security(broker.live().broker.issuer, host)
+    security = transport_security(broker.live().broker.issuer, host)
     manager = StreamableHTTPSessionManager(
         broker.mcp,
         security_settings=security,
@@ -250,7 +250,7 @@ async def serve(config: Path, *, listen: Callable[[Catalog], Listen]) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP loads the catalog again. Raises as `running` does."""
     async with running(config) as broker:
         at = listen(broker.live())
-        _require_safe(at)
+        require_safe(at)
         doors = web(broker, host=at.host)
         listener = _bind(at)
         server = _Uvicorn(
@@ -384,7 +384,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _require_safe(at: Listen) -> None:
+def require_safe(at: Listen) -> None:
     """A credential in plain HTTP can be read by whoever carries it."""
     if bool(at.tls_cert) != bool(at.tls_key):
         raise Usage("--tls-cert and --tls-key belong together")
@@ -395,7 +395,7 @@ def _require_safe(at: Listen) -> None:
         )
 
 
-def _transport_security(issuer: str, host: str) -> TransportSecuritySettings:
+def transport_security(issuer: str, host: str) -> TransportSecuritySettings:
     """Which Host and Origin headers are taken: a page that rebinds its name to this address has others."""
     parts = urlsplit(issuer)
     hosts, origins = {parts.netloc}, {f"{parts.scheme}://{parts.netloc}"}

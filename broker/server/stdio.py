@@ -14,6 +14,9 @@ from pydantic import ValidationError
 from broker.errors import Code, LogUnavailable
 
 MAX_LINE = 8 * 1024 * 1024
+LAST_WORDS_S = 5.0
+"""How long the last answers may take to be read, once the server has ended."""
+
 _CHUNK = 64 * 1024
 
 Refused = Callable[[Code, str], Awaitable[None]]
@@ -50,21 +53,29 @@ async def stdio_streams(
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
 
+    written = anyio.Event()
+
     async def write() -> None:
-        async with from_server:
-            async for message in from_server:
-                # An `id` of null, where it could not be read, must appear; what was never set must not.
-                line = message.message.model_dump_json(by_alias=True, exclude_unset=True) + "\n"
-                try:
+        try:
+            async with from_server:
+                async for message in from_server:
+                    # An `id` of null, where it could not be read, must appear; what was never set must not.
+                    line = message.message.model_dump_json(by_alias=True, exclude_unset=True) + "\n"
                     await _write(wire_out, line.encode(errors="replace"))
-                except OSError:
-                    return
+        except OSError:
+            # Whoever read has gone; the end of stdin says so too.
+            return
+        finally:
+            written.set()
 
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             group.start_soon(write)
             yield inbound, outbound
+            await outbound.aclose()
+            with anyio.move_on_after(LAST_WORDS_S):
+                await written.wait()
             group.cancel_scope.cancel()
     finally:
         os.dup2(wire_in, 0)

@@ -3,8 +3,15 @@
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 
+import anyio
 import pytest
 from broker_process import Backend, Place, Served, serve_backend, start_broker
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop a module, so that a backend can outlive a test."""
+    return "asyncio"
 
 
 @pytest.fixture
@@ -46,3 +53,26 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     served = start_broker(place)
     yield served
     served.end()
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
+    """One broker and one backend for a module."""
+    async with serve_backend(Backend()) as backend:
+        place = Place(folder=tmp_path_factory.mktemp("shared"), backend=backend)
+        place.write()
+        served = start_broker(place)
+        yield served
+        backend.release.set()
+        await anyio.to_thread.run_sync(served.end)
+
+
+@pytest.fixture
+def served(shared: Served) -> Served:
+    """The module's broker, with a backend that has seen nothing yet."""
+    backend = shared.place.backend
+    backend.seen.clear()
+    backend.waiting.clear()
+    backend.abandoned.clear()
+    backend.release = anyio.Event()
+    return shared

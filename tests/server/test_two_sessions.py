@@ -1,7 +1,6 @@
 """Two sessions that swap every handle they can: none of them works in the other's hands (T12)."""
 
 import json
-from collections.abc import Callable
 from typing import Any, cast
 
 import anyio
@@ -10,8 +9,6 @@ import pytest
 from broker_process import LIMIT_S, Place, Served, modern_post
 
 pytestmark = pytest.mark.anyio
-
-Serve = Callable[..., Served]
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 HELLO = {
@@ -45,6 +42,11 @@ def message_of(answer: httpx2.Response) -> dict[str, Any]:
 
 
 @pytest.fixture
+def place(served: Served) -> Place:
+    return served.place
+
+
+@pytest.fixture
 def pairs(place: Place) -> list[tuple[str, str]]:
     """Two subjects, two agents of one subject, and two sessions of one agent."""
     return [
@@ -55,9 +57,8 @@ def pairs(place: Place) -> list[tuple[str, str]]:
 
 
 async def test_an_mcp_session_id_is_unknown_to_everybody_else(
-    serve: Serve, pairs: list[tuple[str, str]], place: Place
+    served: Served, pairs: list[tuple[str, str]], place: Place
 ) -> None:
-    served = serve()
     async with httpx2.AsyncClient(base_url=served.url, timeout=LIMIT_S) as http:
         for owner, other in pairs:
             opened = await http.post("/mcp", json=HELLO, headers=bearer(owner))
@@ -75,13 +76,14 @@ async def test_an_mcp_session_id_is_unknown_to_everybody_else(
             mine = message_of(await http.post("/mcp", json=call("42"), headers=bearer(owner, **handle)))
             assert mine["result"]["isError"] is False
     assert [path for _, path, _, _ in place.backend.seen] == ["/orders/42"] * len(pairs)
-    assert len([record for record in place.records() if record["event"] == "refused"]) == 3 * len(pairs)
+    refused = [record for record in place.records() if record["event"] == "refused"]
+    assert len(refused) == 3 * len(pairs)
+    assert all(record["reason"].endswith("/mcp was answered with 404") for record in refused)
 
 
 async def test_a_modern_request_with_somebody_elses_session_id_is_its_senders_own(
-    serve: Serve, pairs: list[tuple[str, str]]
+    served: Served, pairs: list[tuple[str, str]]
 ) -> None:
-    served = serve()
     owner, other = pairs[0]
     async with httpx2.AsyncClient(base_url=served.url, timeout=LIMIT_S) as http:
         opened = await http.post("/mcp", json=HELLO, headers=bearer(owner))
@@ -94,9 +96,8 @@ async def test_a_modern_request_with_somebody_elses_session_id_is_its_senders_ow
 
 
 async def test_an_sse_session_takes_messages_from_nobody_else(
-    serve: Serve, pairs: list[tuple[str, str]]
+    served: Served, pairs: list[tuple[str, str]]
 ) -> None:
-    served = serve()
     async with httpx2.AsyncClient(base_url=served.url, timeout=LIMIT_S) as http:
         for owner, other in pairs:
             headers = {"Authorization": f"Bearer {owner}"}
@@ -113,9 +114,8 @@ async def test_an_sse_session_takes_messages_from_nobody_else(
 
 
 async def test_a_progress_token_of_two_sessions_brings_each_its_own_news(
-    serve: Serve, pairs: list[tuple[str, str]], place: Place
+    served: Served, pairs: list[tuple[str, str]], place: Place
 ) -> None:
-    served = serve()
     owner, other = pairs[0]
     async with httpx2.AsyncClient(base_url=served.url, timeout=LIMIT_S) as http:
         texts: dict[str, str] = {}
@@ -141,9 +141,8 @@ async def test_a_progress_token_of_two_sessions_brings_each_its_own_news(
 
 
 async def test_nobody_cancels_somebody_elses_call(
-    serve: Serve, pairs: list[tuple[str, str]], place: Place
+    served: Served, pairs: list[tuple[str, str]], place: Place
 ) -> None:
-    served = serve()
     owner, other = pairs[2]
     async with (
         served.client(owner, "legacy") as mine,
@@ -175,9 +174,8 @@ async def test_nobody_cancels_somebody_elses_call(
 
 
 async def test_the_same_subscription_id_in_two_sessions_is_two_subscriptions(
-    serve: Serve, pairs: list[tuple[str, str]]
+    served: Served, pairs: list[tuple[str, str]]
 ) -> None:
-    served = serve()
     owner, other = pairs[0]
     async with httpx2.AsyncClient(base_url=served.url, timeout=LIMIT_S) as http:
         acks: list[str] = []
