@@ -94,7 +94,7 @@ def test_what_two_parsers_could_read_differently_is_refused(value: Any) -> None:
 
 def test_ten_thousand_levels_are_refused_and_do_not_exhaust_the_stack() -> None:
     value: Json = 1
-    for _ in range(10_000) -> None:
+    for _ in range(10_000):
         value = [value]
     with pytest.raises(Rejected):
         canonical_json(value)
@@ -102,7 +102,7 @@ def test_ten_thousand_levels_are_refused_and_do_not_exhaust_the_stack() -> None:
 
 def test_the_deepest_value_that_is_taken_has_max_depth_levels() -> None:
     value: Json = 1
-    for _ in range(MAX_DEPTH) -> None:
+    for _ in range(MAX_DEPTH):
         value = [value]
     assert canonical_json(value) == b"[" * MAX_DEPTH + b"1" + b"]" * MAX_DEPTH
     with pytest.raises(Rejected):

@@ -286,9 +286,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("token", ATTACKS)
-def test_an_attack_is_refused_without_a_connection_and_without_repeating_the_token(
-    token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_attack_is_refused_offline_and_not_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_connection(*_: object) -> None:
         raise AssertionError("the verifier opened a connection")
 
