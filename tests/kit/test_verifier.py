@@ -353,6 +353,16 @@ async def test_a_body_is_read_only_for_who_has_a_token_for_the_action(
     assert await code_of(verifier, "not.a.token", body=read) is Code.TOKEN_MALFORMED
     token = broker.token(action="other:action", path=PATH)
     assert await code_of(verifier, token, body=read, action=stated) is Code.TOKEN_ACTION
+    for claim, value in (("aud", "https://other.test"), ("iss", "https://other.test"), ("exp", 1)):
+        bad: dict[str, Any] = {claim: value}
+        with pytest.raises(Rejected):
+            await verifier.verify(
+                broker.token(action=READ, path=PATH, **bad),
+                action=READ,
+                method="GET",
+                target=PATH,
+                body=read,
+            )
 
 
 async def _yes() -> bool:
