@@ -110,7 +110,7 @@ async def test_closing_twice_or_unopened_is_no_error(make: MakeSpends) -> None:
 async def test_after_a_start_tokens_that_may_have_been_spent_before_are_refused(
     iat: int,
     skew_s: int,
-    taken: bool,  # noqa: FBT001 - a column of the table
+    taken: bool,
 ) -> None:
     spends = MemorySpends(skew_s=skew_s, now=lambda: NOW + 0.9)
     answer = await spend(spends, claims_of(iat=iat), at=NOW + LEEWAY_S)
