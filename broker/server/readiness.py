@@ -1,4 +1,4 @@
-"""Whether a call could be made now: asked of the log itself, by a write that changes nothing."""
+"""Whether a call could be made now: asked of the log itself, by a write that no record is made of."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ class Readiness:
     async def _ask(self) -> str | None:
         try:
             with anyio.fail_after(PATIENCE_S):
-                await self._store.ask(_write_nothing_new)
+                await self._store.ask(_write)
         except LogUnavailable as unavailable:
             return unavailable.message
         except TimeoutError:
@@ -47,6 +47,9 @@ class Readiness:
         return None
 
 
-def _write_nothing_new(connection: Connection) -> None:
-    # A page is written and synced all the same: an empty transaction would succeed on a full disk.
-    connection.execute("UPDATE head SET size = size WHERE id = 1")
+def _write(connection: Connection) -> None:
+    # A value that differs: SQLite writes no page whose bytes stay the same, and an empty transaction
+    # succeeds on a full disk.
+    connection.execute(
+        "INSERT INTO meta VALUES ('probe', '0') ON CONFLICT (key) DO UPDATE SET value = 1 - value"
+    )

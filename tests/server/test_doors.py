@@ -14,7 +14,7 @@ import pytest
 from broker_process import BROKER, LIMIT_S, Backend, Place, Served, modern_post
 
 from broker.server.app import MAX_BODY
-from broker.server.bounds import MAX_HEAD
+from broker.server.bounds import HEAD_S, MAX_HEAD
 
 pytestmark = pytest.mark.anyio
 
@@ -171,26 +171,25 @@ def test_a_body_without_a_length_is_bounded_all_the_same(quiet: Served, credenti
     assert last_refusal(quiet)["code"] == "request.too_large"
 
 
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+
+
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: " + b"a" * MAX_HEAD, id="a header without end"),
+        pytest.param(GET + b"A: " + b"a" * MAX_HEAD, id="a header without end"),
         pytest.param(b"GET /" + b"a" * MAX_HEAD, id="a path without end"),
-        pytest.param(b"GET /healthz HTTP/1.1\r\n" + b"A: b\r\n" * MAX_HEAD + b"\r\n", id="many headers"),
+        pytest.param(GET + b"A: " + b"a" * MAX_HEAD + b"\r\n\r\n", id="one large header, whole"),
+        pytest.param(GET + b"A: bbbb\r\n" * (MAX_HEAD // 4) + b"\r\n", id="many headers"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00" + b"\x00" * 100, id="TLS where there is none"),
     ],
 )
-def test_a_head_that_is_too_large_ends_the_connection(quiet: Served, head: bytes) -> None:
+def test_a_head_that_is_too_large_is_answered_with_400_and_the_end(quiet: Served, head: bytes) -> None:
     host, port = quiet.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=LIMIT_S) as wire:
-        answer = b""
-        try:
-            wire.sendall(head)
-            while piece := wire.recv(65536):
-                answer += piece
-        except ConnectionError:
-            pass
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    with socket.create_connection((host, int(port)), timeout=HEAD_S / 2) as wire:
+        wire.sendall(head)
+        answer = wire.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400")
     assert ask(quiet, "GET", "/healthz").status_code == 200
 
 
@@ -214,8 +213,9 @@ async def test_a_log_that_cannot_be_written_stops_calls_and_they_come_back_by_th
     place: Place, serve: Serve
 ) -> None:
     served = serve()
+    credential = place.open_session("alice", "bot", "support")
     async with (
-        served.client(place.open_session("alice", "bot", "support")) as client,
+        served.client(credential) as client,
         httpx2.AsyncClient(base_url=served.url, timeout=LIMIT_S) as http,
     ):
         assert not (await client.call_tool("orders_get", {"order_id": "1"})).is_error
@@ -225,14 +225,17 @@ async def test_a_log_that_cannot_be_written_stops_calls_and_they_come_back_by_th
         # The disk is full: no file of the process may grow.
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        result = await client.call_tool("orders_get", {"order_id": "2"})
-        assert result.is_error
-        assert result.meta is not None
-        assert result.meta["broker/code"] == "log.unavailable"
-        assert result.meta["broker/retryable"] is True
-        assert len(place.backend.seen) == seen
+        # Nobody has called since: it is the asking that finds out.
         answer = await asked_until(http, 503)
         assert answer.text.startswith("not ready: ")
+        params = {"name": "orders_get", "arguments": {"order_id": "2"}}
+        post = modern_post("tools/call", params, Authorization=f"Bearer {credential}")
+        refused = await http.post("/mcp", **post)
+        # A session that the store was asked about a moment ago still gets as far as a result.
+        assert (refused.status_code, refused.headers.get("retry-after")) == (503, "5") or (
+            refused.json()["result"]["_meta"]["broker/code"] == "log.unavailable"
+        )
+        assert len(place.backend.seen) == seen
         assert (await http.get("/healthz")).status_code == 200
         assert (await http.post("/mcp")).status_code == 503
 
@@ -316,3 +319,46 @@ async def test_a_body_that_speaks_of_another_tool_than_its_header_is_refused(
     assert answer.status_code == 400
     assert json.loads(answer.text)["error"]["code"] == -32020
     assert last_refusal(quiet)["code"] == "request.malformed"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param({"method": "resources/list"}, "resources/list: Method not found", id="not served"),
+        pytest.param({"method": "no/such"}, "no/such: Method not found", id="no such method"),
+        pytest.param({"method": "tools/call", "params": {}}, "tools/call: ", id="a call of nothing"),
+        pytest.param(
+            {"method": "tools/list", "params": {"cursor": "x"}},
+            "tools/list: There is one page",
+            id="a cursor",
+        ),
+    ],
+)
+def test_a_message_that_the_handshake_eras_refuse_with_200_is_recorded_as_well(
+    quiet: Served, credential: str, message: dict[str, Any], reason: str
+) -> None:
+    headers = {
+        "Authorization": f"Bearer {credential}",
+        "Accept": "application/json, text/event-stream",
+    }
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    opened = ask(quiet, "POST", "/mcp", headers=headers, json=hello)
+    headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    assert ask(quiet, "POST", "/mcp", headers=headers, json=ready).status_code == 202
+    before = len(quiet.place.records())
+    answer = ask(quiet, "POST", "/mcp", headers=headers, json={"jsonrpc": "2.0", "id": 2, **message})
+    assert answer.status_code == 200
+    assert '"error"' in answer.text
+    [record] = quiet.place.records()[before:]
+    assert (record["code"], record["sub"]) == ("request.malformed", "alice")
+    assert record["reason"].startswith(reason)

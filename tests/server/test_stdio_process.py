@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -195,13 +196,13 @@ def test_five_megabytes_of_arguments_are_a_refused_call(still: Place) -> None:
 
 
 def _exchange(
-    running: subprocess.Popen[bytes], hello: bytes, call: dict[str, Any]
+    running: subprocess.Popen[bytes], hello: bytes, call: dict[str, Any], count: int = 2
 ) -> tuple[dict[int, Any], int]:
     assert running.stdin is not None
     assert running.stdout is not None
     running.stdin.write(hello + json.dumps(call).encode() + b"\n")
     running.stdin.flush()
-    answers = [json.loads(running.stdout.readline()) for _ in range(2)]
+    answers = [json.loads(running.stdout.readline()) for _ in range(count)]
     running.stdin.close()
     return {answer["id"]: answer for answer in answers}, running.wait(LIMIT_S)
 
@@ -268,3 +269,24 @@ def test_stdin_may_be_a_plain_file(still: Place, tmp_path: Path) -> None:
         )  # fmt: skip
     assert done.returncode == 0
     assert json.loads(done.stdout)["id"] == 1
+
+
+def test_a_call_while_the_log_cannot_be_written_is_refused_and_may_be_tried_again(still: Place) -> None:
+    call = {
+        "jsonrpc": "2.0",
+        "id": 2,
+        "method": "tools/call",
+        "params": {"name": "orders_get", "arguments": {"order_id": "1"}},
+    }
+    with process(still, BROKER_CREDENTIAL=still.open_session("alice", "bot", "support")) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(HELLO)
+        running.stdin.flush()
+        running.stdout.readline()
+        # The disk is full: no file of the process may grow.
+        resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        answers, _ = _exchange(running, b"", call, count=1)
+    result = answers[2]["result"]
+    assert result["isError"] is True
+    assert result["_meta"] == {"broker/code": "log.unavailable", "broker/retryable": True}
