@@ -32,6 +32,7 @@ from broker.places import DEFAULT_KEYS, DEFAULT_STORE, store_path
 from broker.policy import ASSURANCE
 from broker.request import RequestTemplate, TemplateMistake
 from broker.schema import Schema, SchemaMistake
+from broker.session_claims import SESSION_TYP
 from broker.toml_lines import KeyPath, key_lines
 from broker.verify import ALGORITHMS
 
@@ -362,6 +363,9 @@ class _Reader:
                 self.mistake((*at, "algorithms", position), problem, _nearest(name, ALGORITHMS))
         if not model.algorithms:
             self.mistake((*at, "algorithms"), "must name at least one")
+        for position, name in enumerate(model.types):
+            if name.lower().removeprefix("application/") == SESSION_TYP:
+                self.mistake((*at, "types", position), "is the type of the broker's own credentials")
         for position, rule in enumerate(model.roles):
             self._require_known((*at, "roles", position, "role"), rule.role, "roles", "role")
         return Issuer(

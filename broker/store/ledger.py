@@ -267,12 +267,19 @@ class _Transaction:
                 return Unmet.RATE_EXCEEDED
             self._counts[counted] = self._counts.get(counted, 0) + 1
         if entry.spend is not None:
+            if entry.spend.keep_until_s <= self._spent_floor():
+                return Unmet.SPENT
             self._connection.execute(
                 "INSERT OR IGNORE INTO spent VALUES (?, ?)", (entry.spend.jti, entry.spend.keep_until_s)
             )
             if not self._connection.execute("SELECT changes()").fetchone()[0]:
                 return Unmet.SPENT
         return None
+
+    def _spent_floor(self) -> int:
+        """Spends that were kept until then have been forgotten: whether they happened is not known."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'spent_floor'").fetchone()
+        return -1 if row is None else int(row[0])
 
     def _session(self, sid: str) -> Unmet | None:
         row = self._connection.execute("SELECT revoked_ms FROM session WHERE sid = ?", (sid,)).fetchone()
@@ -324,11 +331,23 @@ def list_sessions(connection: Connection, *, now_s: int, everything: bool) -> li
 
 
 def prune_spent(connection: Connection, *, before_s: int, most: int) -> None:
-    """Forget spends that no clock within the leeway could accept again; a bounded number at once."""
-    connection.execute(
-        "DELETE FROM spent WHERE jti IN (SELECT jti FROM spent WHERE keep_until_s < ? LIMIT ?)",
+    """Forget spends that no clock within the leeway could accept again; a bounded number at once.
+
+    How far was forgotten is remembered: a clock that jumps forward, forgets, and is set back must not
+    bring a spent token to life.
+    """
+    row = connection.execute(
+        "SELECT max(keep_until_s) FROM"
+        " (SELECT keep_until_s FROM spent WHERE keep_until_s < ? ORDER BY keep_until_s LIMIT ?)",
         (before_s, most),
-    )
+    ).fetchone()
+    if row[0] is not None:
+        connection.execute("DELETE FROM spent WHERE keep_until_s <= ?", row)
+        connection.execute(
+            "INSERT INTO meta VALUES ('spent_floor', ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), excluded.value)",
+            (str(row[0]),),
+        )
 
 
 def keep_checkpoint(connection: Connection, size: int, note: str) -> None:

@@ -229,3 +229,17 @@ async def test_a_session_survives_the_trip_through_the_file(tmp_path: Path) -> N
         found = await store.find("bare")
         assert found is not None
         assert found.session == bare
+
+
+async def test_a_clock_that_jumps_forward_and_back_brings_no_spent_token_to_life(tmp_path: Path) -> None:
+    clock_ms = NOW_MS
+    spend = SpendCondition(jti="jti", keep_until_s=NOW_MS // 1000 + 60)
+    young = SpendCondition(jti="young", keep_until_s=NOW_MS // 1000 + 90_000)
+    async with Store.open(tmp_path / "broker.db", origin="test", now_ms=lambda: clock_ms) as store:
+        assert (await store.append(Entry(record=record("spent"), spend=spend))).unmet is None
+        clock_ms += 86_400_000
+        for _ in range(300):
+            await store.append(Entry(record=record()))
+        clock_ms = NOW_MS
+        assert (await store.append(Entry(record=record("spent"), spend=spend))).unmet is Unmet.SPENT
+        assert (await store.append(Entry(record=record("spent"), spend=young))).unmet is None
