@@ -57,8 +57,9 @@ class Hasty:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
-    def execute(self, sql: str, parameters: Any = (), /) -> Rows:  # pyright: ignore[reportUnknownParameterType]
-        rows: Rows = self._connection.execute(
+    def execute(self, sql: str, parameters: Any = (), /) -> Rows:
+        # apsw's own stubs leave parts of its signatures unknown.
+        rows: Rows = self._connection.execute(  # pyright: ignore[reportUnknownMemberType]
             sql.replace("synchronous = FULL", "synchronous = NORMAL"), parameters
         )
         return rows
@@ -80,7 +81,7 @@ class _File(apsw.VFSFile):
         if self._disk.full:
             raise apsw.FullError("database or disk is full")
         if not self._disk.off:
-            super().xWrite(data, offset)
+            super().xWrite(data, offset)  # pyright: ignore[reportUnknownMemberType]
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         if self._disk.off or self._name is None:
