@@ -81,7 +81,8 @@ class Issuer:
     Attributes:
         catalog: the catalog that holds now; asked once a call, so that one call sees one.
         now_ms: Unix time in milliseconds.
-        new_id: 128 random bits as text.
+        new_jti: 128 random bits as text.
+        new_txn: an id that grows with time: the log's indexes then grow at their end.
     """
 
     catalog: Callable[[], Catalog]
@@ -89,7 +90,8 @@ class Issuer:
     log: Log
     minter: Minter
     now_ms: Callable[[], int]
-    new_id: Callable[[], str]
+    new_jti: Callable[[], str]
+    new_txn: Callable[[], str]
 
     async def issue(self, ask: Ask) -> Issued | Denied:
         """Issue a token for one call, or say why not. Either way it is in the log first.
@@ -107,7 +109,7 @@ class Issuer:
         Raises:
             LogUnavailable: nothing is issued, nothing may be called.
         """
-        at = _Occasion(ask=ask, catalog=self.catalog(), now_ms=self.now_ms(), txn=self.new_id())
+        at = _Occasion(ask=ask, catalog=self.catalog(), now_ms=self.now_ms(), txn=self.new_txn())
 
         # 1. Authenticate.
         try:
@@ -138,7 +140,7 @@ class Issuer:
         chain = session.chain
 
         # 4. Log.
-        jti = self.new_id()
+        jti = self.new_jti()
         iat = at.now_ms // 1000
         exp = min(iat + tool.ttl_s, session.expires_s)
         facts: dict[str, Json] = {

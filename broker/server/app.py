@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import anyio
 from anyio import to_thread
@@ -86,9 +87,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def new_id() -> str:
-    """128 random bits. The one pair of dice."""
+def new_jti() -> str:
+    """128 random bits."""
     return secrets.token_urlsafe(16)
+
+
+def new_txn() -> str:
+    """A UUID of version 7 (RFC 9562 §5.7): milliseconds, then 74 random bits. An id, and no secret."""
+    random = secrets.randbits(74)
+    value = now_ms() << 80 | 0x7 << 76 | random >> 62 << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return str(UUID(int=value))
 
 
 def say(line: str) -> None:
@@ -119,7 +127,8 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             log=store,
             minter=TokenMinter(lambda: keys.active),
             now_ms=now_ms,
-            new_id=new_id,
+            new_jti=new_jti,
+            new_txn=new_txn,
         )
         caller = Caller(issuer=issuer, backends=backends, log=store, now_ms=now_ms, monotonic=time.monotonic)
         lists = ToolLists(catalog=live, authenticate=authenticate, now_ms=now_ms)

@@ -91,19 +91,24 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
     ends = wanted.outcome in {"returned", "failed", "cancelled"}
     if ends and not narrow:
         sql = (
-            "SELECT b.idx, b.body FROM record e CROSS JOIN record b"  # noqa: S608 - no value in it
+            "SELECT b.idx, b.body FROM record e INDEXED BY record_wide CROSS JOIN record b"  # noqa: S608
             " ON b.txn = e.txn AND b.event = 'allowed'"
             f" WHERE e.event = 'ended' AND e.outcome = ? AND {where} ORDER BY e.time DESC, e.idx DESC LIMIT ?"
         )
         values = [wanted.outcome, *values]
     elif wanted.outcome == "unfinished":
+        # Those that were open when the log was last looked through, and whatever came since.
+        settled = "(SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'settled')"
         sql = (
-            "SELECT b.idx, b.body FROM open_call o CROSS JOIN record b ON b.idx = o.idx"  # noqa: S608
-            f" WHERE {where} ORDER BY b.time DESC, b.idx DESC LIMIT ?"
+            "SELECT b.idx, b.body FROM (SELECT idx FROM open_call UNION"  # noqa: S608
+            f" SELECT idx FROM record WHERE idx >= coalesce({settled}, 0) AND event = 'allowed') o"
+            " CROSS JOIN record b ON b.idx = o.idx WHERE NOT EXISTS"
+            " (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended')"
+            f" AND {where} ORDER BY b.time DESC, b.idx DESC LIMIT ?"
         )
     else:
         # A txn has an index of its own; everything else is answered by the one wide index, in order.
-        source = "record b" if wanted.txn else "record b INDEXED BY record_begins"
+        source = "record b" if wanted.txn else "record b INDEXED BY record_wide"
         if ends:
             where += " AND (SELECT outcome FROM record WHERE txn = b.txn AND event = 'ended') = ?"
             values.append(wanted.outcome)

@@ -188,7 +188,6 @@ class Ledger:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         return connection
 
 
@@ -199,8 +198,6 @@ class _Transaction:
         self._connection = connection
         self._head = read_head(connection)
         self._bodies: list[bytes] = []
-        self._begun: list[tuple[str, int]] = []
-        self._ended: list[str] = []
         self._alive: dict[str, Unmet | None] = {}
         self._counts: dict[tuple[str, int], int] = {}
 
@@ -212,8 +209,8 @@ class _Transaction:
                     if entry.otherwise is None:
                         return Appended(-1, unmet)
                     other = entry.otherwise(unmet)
-                    return Appended(self._append(other, other.to_bytes()), unmet)
-                return Appended(self._append(entry.record, body))
+                    return Appended(self._append(other.to_bytes()), unmet)
+                return Appended(self._append(body))
             case OpenSession():
                 return self._open_session(operation)
             case RevokeSession():
@@ -230,23 +227,13 @@ class _Transaction:
             rows += (place, leaf, body.decode())
         head = self._head.append(leaves)
         _insert(self._connection, "INSERT INTO record (idx, leaf, body) VALUES", 3, rows)
-        if self._begun:
-            flat = [value for pair in self._begun for value in pair]
-            _insert(self._connection, "INSERT OR IGNORE INTO open_call VALUES", 2, flat)
-        if self._ended:
-            marks = ",".join("?" * len(self._ended))
-            self._connection.execute(f"DELETE FROM open_call WHERE txn IN ({marks})", self._ended)  # noqa: S608
         self._connection.execute(
             "UPDATE head SET size = ?, frontier = ? WHERE id = 1", (head.size, head.to_bytes())
         )
 
-    def _append(self, record: Record, body: bytes) -> int:
+    def _append(self, body: bytes) -> int:
         place = self._head.size + len(self._bodies)
         self._bodies.append(body)
-        if record.event == "allowed":
-            self._begun.append((record.txn, place))
-        elif record.event == "ended":
-            self._ended.append(record.txn)
         return place
 
     def _unmet(self, entry: Entry) -> Unmet | None:
@@ -348,6 +335,31 @@ def prune_spent(connection: Connection, *, before_s: int, most: int) -> None:
             " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), excluded.value)",
             (str(row[0]),),
         )
+
+
+SETTLE_EVERY = 512
+"""Records. Few enough that a reviewer looks through the rest in no time, and that no call waits for it."""
+
+
+def settle(connection: Connection, most: int = 4 * SETTLE_EVERY) -> None:
+    """Look through the next records for calls that have not ended, and through those for ones that have."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'settled'").fetchone()
+    begin = 0 if row is None else int(row[0])
+    end = min(begin + most, connection.execute("SELECT size FROM head").fetchone()[0])
+    connection.execute(
+        "DELETE FROM open_call WHERE EXISTS"
+        " (SELECT 1 FROM record e WHERE e.txn = open_call.txn AND e.event = 'ended')"
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO open_call SELECT b.txn, b.idx FROM record b"
+        " WHERE b.idx >= ? AND b.idx < ? AND b.event = 'allowed' AND NOT EXISTS"
+        " (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended')",
+        (begin, end),
+    )
+    connection.execute(
+        "INSERT INTO meta VALUES ('settled', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (str(end),),
+    )
 
 
 def keep_checkpoint(connection: Connection, size: int, note: str) -> None:

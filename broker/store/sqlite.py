@@ -16,6 +16,7 @@ from broker.merkle import Head
 from broker.record import Record
 from broker.session import Session
 from broker.store.ledger import (
+    SETTLE_EVERY,
     Append,
     Ask,
     Connect,
@@ -31,6 +32,7 @@ from broker.store.ledger import (
     list_sessions,
     prune_spent,
     read_head,
+    settle,
 )
 from broker.store.protocols import Appended, Entry, StoredSession
 
@@ -154,14 +156,18 @@ class Store:
     # ── the writer's thread ─────────────────────────────────────────────────
 
     def _write(self) -> None:
-        rounds = 0
+        rounds = records = 0
         while True:
             jobs = self._next()
             if jobs is None:
                 break
             rounds += 1
+            records += len(jobs)
             if rounds % _PRUNE_EVERY == 0:
                 jobs.append(_Job(Ask(question=self._prune), None))
+            if records >= SETTLE_EVERY:
+                records = 0
+                jobs.append(_Job(Ask(question=settle), None))
             self._commit(jobs)
         self._ledger.close()
 
