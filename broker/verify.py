@@ -185,10 +185,10 @@ def key_set_from_jwks(document: Json, *, allowed: tuple[Algorithm, ...], family:
 
 
 def _public_key(jwk: Mapping[str, Json], allowed: tuple[Algorithm, ...], invalid: Code) -> PublicKey | None:
-    operations = jwk.get("key_ops")
-    if jwk.get("use", "sig") not in {"sig", "jwt-svid"}:
+    if jwk.get("use", "sig") not in ("sig", "jwt-svid"):
         return None
-    if isinstance(operations, list) and "verify" not in operations:
+    operations = jwk.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
         return None
     kid = jwk.get("kid")
     if kid is not None and not isinstance(kid, str):

@@ -1,13 +1,23 @@
 """The signing keys: made once, for their owner's eyes only, rotated without a token failing."""
 
-import json
+import fcntl
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
+from broker import keys as keys_module
+from broker.canonical import canonical_json, digest
 from broker.claims import LEEWAY_S, MAX_TTL_S
 from broker.errors import KeysUnsafe
 from broker.keys import KeyRing, log_public_key
@@ -66,6 +76,77 @@ def test_a_damaged_key_is_named_and_not_replaced(tmp_path: Path, text: str) -> N
     (tmp_path / "keys" / f"{kid}.pem").write_text(text)
     with pytest.raises(KeysUnsafe, match="damaged"):
         KeyRing.open(tmp_path / "keys", now_s=NOW)
+    assert (tmp_path / "keys" / f"{kid}.pem").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("[]", id="a list"),
+        pytest.param("null", id="null"),
+        pytest.param('{"created": 1}', id="without dates"),
+        pytest.param('{"created": "x", "retired": null, "signed_until": 0}', id="made at a word"),
+        pytest.param('{"created": 1, "retired": [], "signed_until": 0}', id="retired at a list"),
+        pytest.param('{"created": 1, "retired": null, "signed_until": null}', id="signed until null"),
+        pytest.param('{"created": 1.5, "retired": null, "signed_until": 0}', id="made at a fraction"),
+        pytest.param('{"created": true, "retired": null, "signed_until": 0}', id="made at true"),
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
+def test_a_damaged_description_is_named(tmp_path: Path, about: str) -> None:
+    kid = KeyRing.open(tmp_path / "keys", now_s=NOW).active.kid
+    (tmp_path / "keys" / f"{kid}.json").write_text(about)
+    with pytest.raises(KeysUnsafe, match="damaged"):
+        KeyRing.open(tmp_path / "keys", now_s=NOW)
+
+
+def test_a_key_of_another_kind_or_behind_a_password_is_refused(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    path = tmp_path / "keys" / f"{ring.active.kid}.pem"
+    p384 = ec.generate_private_key(ec.SECP384R1())
+    locked = BestAvailableEncryption(b"secret")
+    for pem, why in (
+        (p384.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "not an ES256 key"),
+        (ring.log_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "not an ES256 key"),
+        (ring.active.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked), "password"),
+    ):
+        path.write_bytes(pem)
+        with pytest.raises(KeysUnsafe, match=why):
+            KeyRing.open(tmp_path / "keys", now_s=NOW)
+
+
+def test_a_log_key_that_was_deleted_is_missed_and_not_replaced(tmp_path: Path) -> None:
+    KeyRing.open(tmp_path / "keys", now_s=NOW)
+    (tmp_path / "keys" / "log.pem").unlink()
+    with pytest.raises(KeysUnsafe, match="missing"):
+        KeyRing.open(tmp_path / "keys", now_s=NOW)
+    assert not (tmp_path / "keys" / "log.pem").exists()
+
+
+def test_a_link_to_a_key_is_refused(tmp_path: Path) -> None:
+    kid = KeyRing.open(tmp_path / "keys", now_s=NOW).active.kid
+    (tmp_path / "keys" / f"{kid}.pem").rename(tmp_path / "elsewhere.pem")
+    (tmp_path / "keys" / f"{kid}.pem").symlink_to(tmp_path / "elsewhere.pem")
+    with pytest.raises(KeysUnsafe, match="link"):
+        KeyRing.open(tmp_path / "keys", now_s=NOW)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("name", [".", "*.pem", "*.json", "log.pem"])
+def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "keys"
+    KeyRing.open(folder, now_s=NOW)
+    os.chown(folder if name == "." else next(folder.glob(name)), 12345, -1)
+    with pytest.raises(KeysUnsafe, match="chown"):
+        KeyRing.open(folder, now_s=NOW)
+
+
+def test_a_file_in_the_place_of_the_directory_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("")
+    (tmp_path / "keys").chmod(0o600)
+    with pytest.raises(KeysUnsafe):
+        KeyRing.open(tmp_path / "keys", now_s=NOW)
 
 
 def test_a_key_under_another_keys_name_is_refused(tmp_path: Path) -> None:
@@ -87,6 +168,9 @@ def test_the_jwk_set_holds_public_members_only(tmp_path: Path) -> None:
     for key in keys:
         assert isinstance(key, dict)
         assert set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+        # RFC 7638 §3.1: the required members alone, in order, without white space.
+        thumbprint = digest(canonical_json({name: key[name] for name in ("crv", "kty", "x", "y")}))
+        assert key["kid"] == thumbprint
 
 
 def test_a_retired_key_stays_until_no_call_token_of_it_can_be_alive(tmp_path: Path) -> None:
@@ -116,13 +200,132 @@ def test_a_running_broker_follows_a_rotation_of_another_process(tmp_path: Path) 
     assert ring.active.kid == new
 
 
-def test_a_directory_that_became_unsafe_keeps_the_keys_in_use(tmp_path: Path) -> None:
+def test_a_directory_that_became_unsafe_keeps_the_keys_in_use(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
     ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
     kid = ring.active.kid
     for path in (tmp_path / "keys").glob("*.json"):
         path.write_text("{")
     assert not ring.refresh()
     assert ring.active.kid == kid
+    assert "damaged" in caplog.text
+
+
+def test_a_directory_that_was_mended_is_looked_at_again(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    new = KeyRing.open(tmp_path / "keys", now_s=NOW).rotate(now_s=NOW + 1).kid
+    (tmp_path / "keys" / f"{new}.pem").chmod(0o644)
+    assert not ring.refresh()
+    (tmp_path / "keys" / f"{new}.pem").chmod(0o600)
+    assert ring.refresh()
+    assert ring.active.kid == new
+
+
+def test_a_running_broker_does_not_wait_for_whoever_holds_the_lock(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    new = KeyRing.open(tmp_path / "keys", now_s=NOW).rotate(now_s=NOW + 1).kid
+    with (tmp_path / "keys" / ".lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ring.refresh()
+    assert ring.active.kid == new
+
+
+def test_a_process_that_was_stopped_with_the_lock_stops_no_other_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    KeyRing.open(tmp_path / "keys", now_s=NOW)
+    monkeypatch.setattr(keys_module, "LOCK_S", 0.05)
+    with (tmp_path / "keys" / ".lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(KeysUnsafe, match="another process"):
+            KeyRing.open(tmp_path / "keys", now_s=NOW)
+    KeyRing.open(tmp_path / "keys", now_s=NOW)
+
+
+@pytest.mark.parametrize("step", ["make", "rotate"])
+def test_a_crash_at_any_moment_leaves_keys_that_can_be_used(tmp_path: Path, step: str) -> None:
+    script = Path(__file__).with_name("crashing_keys.py")
+    done = subprocess.run(
+        [sys.executable, str(script), step, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    crashed = sorted(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+    assert len(crashed) > 10
+    before = KeyRing.open(tmp_path / "seed", now_s=1000) if step == "rotate" else None
+    for number in crashed:
+        ring = KeyRing.open(tmp_path / str(number), now_s=3000)
+        if before is not None:
+            assert ring.log_key.private_bytes_raw() == before.log_key.private_bytes_raw()
+            assert ring.key_set(now_s=2000).find(before.active.kid) is not None
+            # There was a key to sign with all along: nothing had to be mended.
+            assert ring.active.created_s in {1000, 2000}
+        new = ring.rotate(now_s=3000)
+        assert ring.active.kid == new.kid
+        assert [key.state for key in ring.keys(now_s=3000)].count("active") == 1
+        assert not list((tmp_path / str(number)).glob("*.new"))
+
+
+def test_a_rotation_on_a_full_disk_leaves_the_old_key_in_use(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from broker.errors import KeysUnsafe;"
+        "from broker.keys import KeyRing;"
+        "ring = KeyRing.open(Path(sys.argv[1]), now_s=1);"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16));\n"
+        "try: ring.rotate(now_s=2)\n"
+        "except KeysUnsafe as unsafe: print(unsafe.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "keys")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "cannot write to" in done.stdout, done.stderr
+    assert KeyRing.open(tmp_path / "keys", now_s=NOW).active.kid == ring.active.kid
+
+
+def test_a_key_is_deleted_long_after_its_last_token(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    old = ring.active.kid
+    ring.rotate(now_s=NOW)
+    ring.rotate(now_s=NOW + 86400)
+    assert old in {key.kid for key in ring.keys(now_s=NOW + 86400)}
+    ring.rotate(now_s=NOW + 400 * 86400)
+    assert old not in {key.kid for key in ring.keys(now_s=NOW)}
+    assert not list((tmp_path / "keys").glob(f"{old}*"))
+
+
+def test_a_session_is_not_signed_with_a_key_that_is_gone(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    with pytest.raises(KeysUnsafe, match="has no key"):
+        ring.signed_until("x" * 43, NOW + 60)
+
+
+def test_what_one_process_signed_is_not_forgotten_by_the_rotation_of_another(tmp_path: Path) -> None:
+    one, two = (KeyRing.open(tmp_path / "keys", now_s=NOW) for _ in range(2))
+    old = one.active.kid
+    one.signed_until(old, NOW + 86400)
+    two.rotate(now_s=NOW + 1)
+    assert two.key_set(now_s=NOW + 86400).find(old) is not None
+    one.signed_until(old, NOW + 2 * 86400)
+    assert two.refresh()
+    assert two.key_set(now_s=NOW + 2 * 86400).find(old) is not None
+
+
+def test_a_clock_that_is_set_back_does_not_bring_an_old_key_back_to_sign(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    new = ring.rotate(now_s=NOW - 86400).kid
+    assert ring.active.kid == new
+    assert KeyRing.open(tmp_path / "keys", now_s=NOW - 86400).active.kid == new
 
 
 def test_processes_that_start_at_once_end_up_with_one_set_of_keys(tmp_path: Path) -> None:
@@ -153,24 +356,3 @@ def test_a_reviewer_reads_the_logs_key_and_makes_none(tmp_path: Path) -> None:
 def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
     ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
     assert "private" not in repr(ring.active)
-
-
-def broker(*words: str, config: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("broker")), "keys", *words, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-
-
-def test_the_command_lists_rotates_and_publishes(tmp_path: Path) -> None:
-    config = tmp_path / "tools.toml"
-    config.write_text('[broker]\nissuer = "http://127.0.0.1:8700"\n')
-    first = json.loads(broker("list", "--json", config=config).stdout)
-    assert first["state"] == "active"
-    assert broker("rotate", config=config).returncode == 0
-    states = [
-        json.loads(line)["state"] for line in broker("list", "--json", config=config).stdout.splitlines()
-    ]
-    assert sorted(states) == ["active", "retiring"]
-    assert broker("publish", "--to", str(tmp_path / "jwks.json"), config=config).returncode == 0
-    kids = {key["kid"] for key in json.loads((tmp_path / "jwks.json").read_text())["keys"]}
-    assert first["kid"] in kids
-    assert len(kids) == 2

@@ -2,11 +2,13 @@
 
 broker keys list                  which key signs, which are still published, until when
 broker keys rotate                a new key signs from now on; a running broker follows by itself
-broker keys publish --to FILE     the JWK Set, for backends of a broker that has no HTTP door
+broker keys publish --to FILE     the JWK Set, for backends of a broker that has no HTTP door: again
+                                  after each rotation
 """
 
 import argparse
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ):
         action = actions.add_parser(name, help=what)
         action.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
-        if name == "list":
-            action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
         if name == "publish":
             action.add_argument("--to", type=Path, metavar="FILE", help="this file, instead of stdout")
+        else:
+            action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         case "list":
             _list(ring, now_s, as_json=arguments.json)
         case "rotate":
-            print(f"new key {ring.rotate(now_s=now_s).kid} signs from now on")
+            new = ring.rotate(now_s=now_s)
+            print(json.dumps({"kid": new.kid}) if arguments.json else f"new key {new.kid} signs from now on")
         case _:
             _publish(ring, now_s, arguments.to)
     return 0
@@ -60,11 +63,15 @@ def _publish(ring: KeyRing, now_s: int, to: Path | None) -> None:
         print(document)
         return
     # Replaced, not rewritten: a backend that reads meanwhile sees the old file or the new one.
-    fresh = to.with_name(f"{to.name}.new")
+    fresh = to.with_name(f".{to.name}.{os.getpid()}.new")
     try:
-        fresh.write_text(document + "\n", encoding="utf-8")
+        with fresh.open("x", encoding="utf-8") as file:
+            file.write(document + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(to)
     except OSError as error:
+        fresh.unlink(missing_ok=True)
         raise Usage(f"cannot write {to}: {error.strerror}") from error
 
 
