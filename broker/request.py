@@ -1,12 +1,14 @@
 """One HTTP request: the template that a tool declares, the request built from it, what a token binds."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from broker.canonical import Json, canonical_json, digest
 from broker.errors import Code, Rejected
+from broker.plain_text import plain
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -14,6 +16,8 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _TEMPLATE = re.compile(r"([A-Z]+) (/\S*)")
 _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]*")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_ENCODED = re.compile(r"%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
+_LEAVING = re.compile(r"[\x00-\x1f\x7f/\\?#;]")
 
 MAX_SEGMENT = 1024
 MAX_URL = 8192
@@ -81,8 +85,11 @@ class RequestTemplate:
         parts = tuple(_FIELD.split(path))
         if any("{" in part or "}" in part for part in parts):
             raise TemplateMistake("a field is a name in braces: `{order_id}`")
-        for segment in path.split("/")[1:]:
-            _require_segment(segment, last=segment is path.rsplit("/", 1)[-1])
+        *inner, last = path.split("/")[1:]
+        if not all(inner):
+            raise TemplateMistake("the path has an empty segment")
+        for segment in (*inner, last):
+            _require_segment(segment)
         fields = parts[1::2]
         if len(set(fields)) != len(fields):
             raise TemplateMistake("a field stands in the path twice")
@@ -112,6 +119,8 @@ class RequestTemplate:
         2. All other arguments become the query, or the JSON body; nothing else gets in.
         3. The body is the canonical form of what was parsed here, so that the backend cannot read the
            agent's text differently than the broker did (duplicate members, number forms).
+        4. Other arguments make another request, as long as each name, in the path or the query, has one
+           type in the input schema: there the text `1` and the number 1 look alike.
 
         Raises:
             Rejected: `arguments.unsafe`, naming the argument and not its value.
@@ -129,8 +138,7 @@ class RequestTemplate:
             body = canonical_json(rest)
             headers = (*headers, ("content-type", "application/json"))
         elif rest:
-            query = _query(rest)
-            path += f"?{query}" if query else ""
+            path += "?" + _query(rest)
         if len(path) > MAX_URL:
             raise Rejected(
                 Code.ARGUMENTS_UNSAFE, f"the arguments make a URL of more than {MAX_URL} characters"
@@ -145,67 +153,61 @@ class RequestTemplate:
         )
 
 
-def _require_segment(segment: str, *, last: bool) -> None:
-    if not segment and not last:
-        raise TemplateMistake("the path has an empty segment")
-    literals = _FIELD.split(segment)[::2]
+def _require_segment(segment: str) -> None:
     if segment in {".", ".."}:
         raise TemplateMistake("the path has a segment `.` or `..`")
+    literals = _FIELD.split(segment)[::2]
     if not all(_LITERAL.fullmatch(literal) for literal in literals):
         raise TemplateMistake("the path has a character that must be percent-encoded; leave it out")
-    if any(not literal for literal in literals[1:-1]):
-        raise TemplateMistake("two fields stand side by side; which is which could not be told")
+    if len(literals) > 2:  # noqa: PLR2004 - what stands before a field, and what after it
+        raise TemplateMistake("two fields stand in one segment; which is which could not be told")
 
 
 def _segment(name: str, value: Json) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Rejected(
-            Code.ARGUMENTS_UNSAFE, f"argument `{name}` goes into the path: it must be text or an integer"
-        )
-    text = str(value)
+        raise _unsafe(name, "goes into the path: it must be text or an integer")
+    text = value if isinstance(value, str) else canonical_json(value).decode()
     if not text or len(text) > MAX_SEGMENT:
-        raise Rejected(
-            Code.ARGUMENTS_UNSAFE, f"argument `{name}` is empty, or longer than {MAX_SEGMENT} characters"
+        raise _unsafe(name, f"is empty, or longer than {MAX_SEGMENT} characters")
+    # A server behind a server decodes again, or pastes what it decoded into a URL of its own. So nothing
+    # is sent, however encoded, that would mean something there.
+    if _ENCODED.search(text):
+        raise _unsafe(name, "goes into the path and holds a percent-encoded character; send it plain")
+    # Some servers fold look-alikes after they decode: full-width dots and slashes, `‥`.
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    if folded in {".", ".."} or _LEAVING.search(text) or "/" in folded or "\\" in folded:
+        raise _unsafe(
+            name,
+            "could leave its place in the path: it is `.` or `..`, or holds a control character or one of "
+            "/ \\ ? # ;",
         )
-    try:
-        data = text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Rejected(Code.ARGUMENTS_UNSAFE, f"argument `{name}` holds a lone surrogate") from None
-    # A server behind a server decodes more than once: what would be unsafe after any number of
-    # decodings is refused now. Each round shortens the text, so this ends.
-    decoded = data
-    while True:
-        if decoded in {b".", b".."} or any(byte < 0x20 or byte in b"/\\\x7f" for byte in decoded):  # noqa: PLR2004
-            raise Rejected(
-                Code.ARGUMENTS_UNSAFE,
-                f"argument `{name}` would leave its place in the path: it is `.` or `..`, or holds a slash, "
-                "a backslash or a control character, perhaps percent-encoded",
-            )
-        again = unquote_to_bytes(decoded)
-        if again == decoded:
-            break
-        decoded = again
-    return quote(data, safe="")
+    return _encode(name, text)
 
 
 def _query(arguments: Mapping[str, Json]) -> str:
     pairs: list[str] = []
     for name in sorted(arguments):
         value = arguments[name]
-        for each in value if isinstance(value, list) else [value]:
-            if each is None:
-                continue
+        members = value if isinstance(value, list) else [value]
+        if not members or None in members:
+            # Left out, it would pass a grant that asks for it and not arrive: a filter that filters nothing.
+            raise _unsafe(
+                name, "goes into the query, where null and an empty list cannot be said; leave it out"
+            )
+        for each in members:
             if isinstance(each, dict | list):
-                raise Rejected(
-                    Code.ARGUMENTS_UNSAFE, f"argument `{name}` goes into the query: it must not be nested"
-                )
+                raise _unsafe(name, "goes into the query: it must not be nested")
             text = each if isinstance(each, str) else canonical_json(each).decode()
-            pairs.append(f"{_encode(name)}={_encode(text)}")
+            pairs.append(f"{_encode(name, name)}={_encode(name, text)}")
     return "&".join(pairs)
 
 
-def _encode(text: str) -> str:
+def _encode(name: str, text: str) -> str:
     try:
         return quote(text, safe="")
     except UnicodeEncodeError:
-        raise Rejected(Code.ARGUMENTS_UNSAFE, "a query argument holds a lone surrogate") from None
+        raise _unsafe(name, "holds a lone surrogate") from None
+
+
+def _unsafe(name: str, problem: str) -> Rejected:
+    return Rejected(Code.ARGUMENTS_UNSAFE, f"argument `{plain(name, 80)}` {problem}")

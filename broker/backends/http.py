@@ -1,18 +1,22 @@
 """HTTP backends: one request for one token, a bounded answer, and nothing in it that was ours."""
 
 import json
+import re
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 import anyio
+from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING
+from multidict import CIMultiDict
 from yarl import URL
 
 from broker.backends.protocols import Answer
-from broker.canonical import Json
+from broker.canonical import MAX_DEPTH, Json
 from broker.catalog import Backend, Tool
 from broker.errors import BackendFailed, Code
 from broker.plain_text import plain
@@ -29,6 +33,7 @@ fail the call, for its token cannot be sent again."""
 MAX_MESSAGE = 500
 LARGE = 64 * 1024
 REMOVED = "[token removed]"
+_CODED = re.compile("%[0-9A-Fa-f]{2}")
 
 
 class HttpBackends:
@@ -46,12 +51,16 @@ class HttpBackends:
             yield backends
         finally:
             with anyio.CancelScope(shield=True):
-                await backends.retain(())
+                for pool in backends._pools.values():
+                    await pool.close()
 
     async def retain(self, backends: "tuple[Backend, ...] | list[Backend]") -> None:
-        """Close the pools of all other backends: a new catalog has no use for them."""
+        """Close the pools of all other backends: a new catalog has no use for them.
+
+        Calls that are under way there go on: they were allowed, and the backend may have acted already.
+        """
         for backend in set(self._pools) - set(backends):
-            await self._pools.pop(backend).close()
+            await self._pools.pop(backend).retire()
 
     async def send(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
         """Make the one request. See `Backends.send`."""
@@ -67,6 +76,8 @@ class _Pool:
     def __init__(self, backend: Backend) -> None:
         self._name = backend.name
         self._places = anyio.Semaphore(backend.max_concurrent, fast_acquire=True)
+        self._calls = 0
+        self._retired = False
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # bounded by places, which do not wait without a limit
@@ -86,6 +97,12 @@ class _Pool:
     async def close(self) -> None:
         await self._session.close()
 
+    async def retire(self) -> None:
+        """Close, as soon as no call is under way."""
+        self._retired = True
+        if not self._calls:
+            await self.close()
+
     async def send(self, request: PlannedRequest, token: str, most: int) -> Answer:
         """Make exactly one request.
 
@@ -98,45 +115,26 @@ class _Pool:
         Raises:
             BackendFailed: see `Backends.send`.
         """
-        # 1. A place.
+        self._calls += 1
         try:
-            self._places.acquire_nowait()  # the common case makes no timer
-        except anyio.WouldBlock:
-            await self._wait_for_place()
-        try:
-            # 2. The request.
-            headers = {**dict(request.headers), "Accept": "application/json", "Accept-Encoding": "identity"}
-            headers["Authorization"] = f"Bearer {token}"
-            async with self._session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=request.body or None,
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
-                # 3. Redirects.
-                if 300 <= response.status < 400:  # noqa: PLR2004 - RFC 9110 §15.4
-                    message = (
-                        f"The backend {self._name} redirects (HTTP {response.status}); that is not followed."
-                    )
-                    raise BackendFailed(Code.BACKEND_REDIRECT, message)
-                # 4. The answer.
-                if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise self._nonsense("compresses its answer, which was not asked for")
-                body = await self._read(response, most)
-                return await self._answer(response, body, token)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
-            message = f"The backend {self._name} cannot be reached."
-            raise BackendFailed(Code.BACKEND_UNREACHABLE, message) from error
-        except aiohttp.ClientResponseError as error:
-            raise self._nonsense("did not answer in HTTP") from error
-        except aiohttp.ClientPayloadError as error:
-            raise self._nonsense("broke off its answer") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            message = f"The backend {self._name} closed the connection without an answer."
-            raise BackendFailed(Code.BACKEND_UNREACHABLE, message) from error
+            # 1. A place.
+            try:
+                self._places.acquire_nowait()  # the common case makes no timer
+            except anyio.WouldBlock:
+                await self._wait_for_place()
+            try:
+                return await self._exchange(request, token, most)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                failure = self._failure(error)
+            finally:
+                self._places.release()
         finally:
-            self._places.release()
+            self._calls -= 1
+            if self._retired and not self._calls:
+                with anyio.CancelScope(shield=True):
+                    await self.close()
+        # Raised out here, where it has no context: aiohttp's errors hold the headers that were sent.
+        raise failure
 
     async def _wait_for_place(self) -> None:
         try:
@@ -146,66 +144,81 @@ class _Pool:
             message = f"The backend {self._name} has too many calls under way; try again later."
             raise BackendFailed(Code.BACKEND_BUSY, message) from None
 
+    async def _exchange(self, request: PlannedRequest, token: str, most: int) -> Answer:
+        # 2. The request.
+        headers = CIMultiDict(request.headers)
+        headers[ACCEPT] = "application/json"
+        headers[ACCEPT_ENCODING] = "identity"
+        headers[AUTHORIZATION] = f"Bearer {token}"
+        async with self._session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=request.body or None,
+            headers=headers,
+            allow_redirects=False,
+        ) as response:
+            status = response.status
+            # 3. Redirects.
+            if 300 <= status < 400:  # noqa: PLR2004 - RFC 9110 §15.4
+                message = f"The backend {self._name} redirects (HTTP {status}); that is not followed."
+                raise BackendFailed(Code.BACKEND_REDIRECT, message)
+            # 4. The answer.
+            if not 200 <= status < 600:  # noqa: PLR2004 - RFC 9110 §15; 101 would be another protocol
+                raise self._nonsense(f"answered with the status {status}")
+            if response.headers.get(CONTENT_ENCODING, "identity").lower() != "identity":
+                raise self._nonsense("compresses its answer, which was not asked for")
+            body = b"" if request.method == "HEAD" else await self._read(response, most)
+            kind = response.content_type
+            if len(body) > LARGE:
+                # Beside the loop, so that it holds up nobody else.
+                return await anyio.to_thread.run_sync(self._answer, status, kind, body, token)
+            return self._answer(status, kind, body, token)
+
     async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         too_large = BackendFailed(
             Code.BACKEND_TOO_LARGE, f"The backend {self._name} answered with more than {most} bytes."
         )
         if (response.content_length or 0) > most:
             raise too_large
-        body = await response.content.readany()
-        while not response.content.at_eof():
-            if len(body) > most:
-                raise too_large
-            body += await response.content.readany()
-        if len(body) > most:
-            raise too_large
-        return body
+        content = response.content
+        body = await content.readany()
+        if content.at_eof() and len(body) <= most:
+            return body
+        parts = bytearray(body)
+        while len(parts) <= most:
+            if content.at_eof():
+                return bytes(parts)
+            parts += await content.readany()
+        raise too_large
 
-    async def _answer(self, response: aiohttp.ClientResponse, body: bytes, token: str) -> Answer:
-        kind = response.content_type
-        is_json = kind == "application/json" or kind.endswith("+json")
+    def _answer(self, status: int, kind: str, body: bytes, token: str) -> Answer:
+        failed = status >= 400  # noqa: PLR2004 - RFC 9110 §15.5, §15.6
         value: Json = None
-        if is_json and body:
-            # A large document is parsed beside the loop, so that it holds up nobody else.
-            if len(body) > LARGE:
-                value = await anyio.to_thread.run_sync(self._parse, body)
-            else:
-                value = self._parse(body)
-        failed = response.status >= 400  # noqa: PLR2004 - RFC 9110 §15.5, §15.6
-        if failed:
-            text, structured = self._failure(response.status, kind, value, body), None
-        else:
-            structured = value if isinstance(value, dict) else None
-            text = self._text(kind, body, is_json=is_json)
-        if _echoes(body, token):
-            text = _cut(text, token)
-            structured = cast("dict[str, Json] | None", _cut_value(structured, token))
-        return Answer(
-            text=text, structured=structured, failed=failed, status=response.status, bytes=len(body)
-        )
-
-    def _parse(self, body: bytes) -> Json:
-        try:
-            value = _DECODER.decode(body.decode("utf-8"))
-            if b"\\ud" in body.lower():
-                json.dumps(value, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise self._nonsense("answered with something that is not JSON, though it says so") from error
-        return cast("Json", value)
-
-    def _text(self, kind: str, body: bytes, *, is_json: bool) -> str:
         if not body:
-            return "done"
-        if is_json:
-            return body.decode("utf-8")
-        if kind.startswith("text/"):
+            text = "" if failed else "done"
+        elif kind == "application/json" or kind.endswith("+json"):
             try:
-                return body.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise self._nonsense("answered with text that is not UTF-8") from error
-        return f"{len(body)} bytes of {plain(kind, 80)}"
+                text, value = _read_json(body, token)
+            except (ValueError, RecursionError):
+                if not failed:
+                    what = "answered with something that is not JSON, though it says so"
+                    raise self._nonsense(what) from None
+                text = ""
+        elif kind.startswith("text/"):
+            try:
+                text = _cut(body.decode("utf-8", "replace" if failed else "strict"), token)
+            except UnicodeDecodeError:
+                raise self._nonsense("answered with text that is not UTF-8") from None
+        else:
+            text = f"{len(body)} bytes of {plain(kind, 80)}"
+        if _CODED.search(text) and _holds(unquote(text), token):
+            raise self._nonsense("echoes the token in disguise")
+        if failed:
+            text, value = self._complaint(status, kind, text, value), None
+        structured = value if isinstance(value, dict) else None
+        return Answer(text=text, structured=structured, failed=failed, status=status, bytes=len(body))
 
-    def _failure(self, status: int, kind: str, value: Json, body: bytes) -> str:
+    def _complaint(self, status: int, kind: str, text: str, value: Json) -> str:
         """`HTTP 404 from orders: no such order`: what a model can act on, and no page of HTML."""
         said: Json = None
         if isinstance(value, dict):
@@ -214,11 +227,25 @@ class _Pool:
         elif isinstance(value, str):
             said = value
         elif kind == "text/plain":
-            said = body[: 4 * MAX_MESSAGE].decode("utf-8", "replace")
+            said = text
         message = f"HTTP {status} from {self._name}"
         if isinstance(said, str) and said.strip():
             message += f": {plain(' '.join(said.split()), MAX_MESSAGE)}"
         return message
+
+    def _failure(self, error: Exception) -> BackendFailed:
+        match error:
+            case aiohttp.ClientSSLError():
+                what = "cannot be reached: TLS failed, or its certificate is not one to trust"
+            case aiohttp.ClientConnectorError() | aiohttp.ServerTimeoutError():
+                what = "cannot be reached"
+            case aiohttp.ClientResponseError():
+                return self._nonsense("did not answer in HTTP")
+            case aiohttp.ClientPayloadError():
+                return self._nonsense("broke off its answer")
+            case _:
+                what = "closed the connection without an answer"
+        return BackendFailed(Code.BACKEND_UNREACHABLE, f"The backend {self._name} {what}.")
 
     def _nonsense(self, what: str) -> BackendFailed:
         return BackendFailed(Code.BACKEND_PROTOCOL, f"The backend {self._name} {what}.")
@@ -236,8 +263,11 @@ def _tls(backend: Backend) -> ssl.SSLContext | bool:
     return context
 
 
+# ── JSON of others ──────────────────────────────────────────────────────────
+
+
 class _Ambiguous(ValueError):
-    pass
+    """Two parsers would read it differently."""
 
 
 def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -261,38 +291,56 @@ def _constant(_: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_constant)
 
 
-def _needles(token: str) -> tuple[str, ...]:
-    """What must not be in a result: the token, its signature (the rest is no secret without it), and
-    either of them in base64, at each of the three alignments that another encoder may have had."""
-    signature = token.rpartition(".")[2]
-    encoded = [b64encode(b" " * shift + signature.encode()).decode()[4:-4].rstrip("=") for shift in range(3)]
-    return (token, signature, *encoded, *(each.replace("+", "-").replace("/", "_") for each in encoded))
+def _read_json(body: bytes, token: str) -> tuple[str, Json]:
+    """The text and the value, without the token. Raises ValueError, RecursionError."""
+    text = body.decode("utf-8")
+    value: Json = _DECODER.decode(text)
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        _require_shallow(value)
+    plainly = text
+    if "\\u" in text or "\\/" in text:
+        # Escapes could spell the token. Written again, they are only where they must be.
+        plainly = json.dumps(value, ensure_ascii=False)
+        plainly.encode("utf-8")  # a lone surrogate is an error here
+    cut = _cut(plainly, token)
+    return (text, value) if cut is plainly else (cut, json.loads(cut))
 
 
-def _echoes(body: bytes, token: str) -> bool:
-    # `\\u` could spell the token letter by letter: then what was parsed is searched, not these bytes.
-    return b"\\u" in body or any(needle.encode() in body for needle in _needles(token))
+def _require_shallow(value: Json) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            member
+            for each in level
+            if isinstance(each, dict | list)
+            for member in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise _Ambiguous
+
+
+# ── The token in an answer ──────────────────────────────────────────────────
 
 
 def _cut(text: str, token: str) -> str:
-    for needle in _needles(token):
-        text = text.replace(needle, REMOVED)
-    if "\\u" in text:
-        # The text is JSON with escapes in it: written again without them, nothing can hide there.
-        try:
-            text = json.dumps(json.loads(text), ensure_ascii=False)
-        except (ValueError, RecursionError):
-            return text
-        for needle in _needles(token):
+    """`text` without the token, its signature (the rest is no secret without that), or the signature in
+    base64 at any of its three alignments; the same object where there is none."""
+    signature = token.rpartition(".")[2]
+    if len(text) < len(signature):
+        return text
+    for needle in (token, signature, *_encoded(signature)):
+        if needle in text:
             text = text.replace(needle, REMOVED)
     return text
 
 
-def _cut_value(value: Json, token: str) -> Json:
-    if isinstance(value, str):
-        return _cut(value, token)
-    if isinstance(value, list):
-        return [_cut_value(member, token) for member in value]
-    if isinstance(value, Mapping):
-        return {_cut(name, token): _cut_value(member, token) for name, member in value.items()}
-    return value
+def _holds(text: str, token: str) -> bool:
+    return _cut(text, token) is not text
+
+
+def _encoded(signature: str) -> tuple[str, ...]:
+    data = signature.encode()
+    # Without the ends, which depend on what stood before and behind it.
+    standard = [b64encode(b" " * shift + data).decode()[4:-4].rstrip("=") for shift in range(3)]
+    return (*standard, *(each.replace("+", "-").replace("/", "_") for each in standard))
