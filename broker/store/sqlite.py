@@ -4,9 +4,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import anyio
@@ -48,22 +49,26 @@ _PRUNE_MOST = 2048
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An operation and whoever waits for its answer; nobody, for the end of a call."""
+    """An operation and whoever waits for its answer."""
 
     operation: Operation
-    waiting: "asyncio.Future[Any] | None"
+    waiting: "asyncio.Future[Any]"
 
 
 class Store:
-    """Log, sessions and spends in one file. Implements `Log` and `Sessions`; see there."""
+    """Log, sessions and spends in one file. Implements `Log` and `Sessions`; see there.
+
+    The event loop puts jobs into a queue and the writer's thread takes out what is there: one producer,
+    one consumer. Records that nobody waits for lie beside the queue until the next batch takes them.
+    """
 
     def __init__(self, ledger: Ledger, now_ms: Callable[[], int]) -> None:
         self._ledger = ledger
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Job] = deque()
-        self._urgent = 0
-        self._wake = threading.Condition()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._later: deque[Append] = deque()
+        self._lingering = False
         self._closing = False
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._write, name="broker-log", daemon=True)
@@ -98,14 +103,19 @@ class Store:
         return answer
 
     def append_soon(self, record: Record) -> None:
-        job = _Job(Append(entry=Entry(record=record), body=record.to_bytes()), None)
-        with self._wake:
-            # A full queue means that the log has been unavailable for long: the call then shows as
-            # unfinished, which is true of what the log knows.
-            if len(self._queue) < MAX_QUEUE and not self._closing:
-                self._queue.append(job)
-                if len(self._queue) == 1:
-                    self._wake.notify()
+        # Too many of them mean that the log has been unavailable for long: the call then shows as
+        # unfinished, which is true of what the log knows.
+        if self._closing or len(self._later) >= MAX_QUEUE:
+            return
+        self._later.append(Append(entry=Entry(record=record), body=record.to_bytes()))
+        if not self._lingering:
+            self._lingering = True
+            self._loop.call_later(LINGER_S, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self._lingering = False
+        if self._later:
+            self._queue.put(None)
 
     def ready(self) -> str | None:
         return self._problem
@@ -141,16 +151,12 @@ class Store:
         return await self._do(Ask(question=question))
 
     async def _do(self, operation: Operation) -> Any:  # noqa: ANN401 - each operation has its own answer
+        if self._closing:
+            raise LogUnavailable("the delegation log is closed")
+        if self._queue.qsize() >= MAX_QUEUE:
+            raise LogUnavailable(f"{MAX_QUEUE} records wait to be written; try again later")
         waiting: asyncio.Future[Any] = self._loop.create_future()
-        with self._wake:
-            if self._closing:
-                raise LogUnavailable("the delegation log is closed")
-            if len(self._queue) >= MAX_QUEUE:
-                raise LogUnavailable(f"{MAX_QUEUE} records wait to be written; try again later")
-            self._queue.append(_Job(operation, waiting))
-            self._urgent += 1
-            if self._urgent == 1:
-                self._wake.notify()
+        self._queue.put(_Job(operation, waiting))
         return await waiting
 
     # ── the writer's thread ─────────────────────────────────────────────────
@@ -158,78 +164,75 @@ class Store:
     def _write(self) -> None:
         rounds = records = 0
         while True:
-            jobs = self._next()
-            if jobs is None:
-                break
+            jobs, later = self._next()
+            if not jobs and not later:
+                if self._closing:
+                    break
+                continue
+            extra: list[Operation] = []
             rounds += 1
-            records += len(jobs)
+            records += len(jobs) + len(later)
             if rounds % _PRUNE_EVERY == 0:
-                jobs.append(_Job(Ask(question=self._prune), None))
+                extra.append(Ask(question=self._prune))
             if records >= SETTLE_EVERY:
                 records = 0
-                jobs.append(_Job(Ask(question=settle), None))
-            self._commit(jobs)
+                extra.append(Ask(question=settle))
+            self._commit(jobs, later, extra)
         self._ledger.close()
 
-    def _next(self) -> list[_Job] | None:
-        """The next batch: whatever is queued. None when there will be no more."""
-        with self._wake:
-            if self._problem is not None and not self._urgent:
-                # Nobody waits: try again after a while, so that the log comes back by itself.
-                self._wake.wait_for(lambda: self._urgent or self._closing, RETRY_S)
-            else:
-                self._wake.wait_for(lambda: self._queue or self._closing)
-                if not self._urgent:
-                    self._wake.wait_for(lambda: self._urgent or self._closing, LINGER_S)
-            if self._closing and not self._queue:
-                return None
-            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            self._urgent -= sum(1 for job in jobs if job.waiting is not None)
-            return jobs
+    def _next(self) -> tuple[list[_Job], list[Append]]:
+        """The next batch: whatever is there. Nothing only where it is time to look around."""
+        jobs: list[_Job] = []
+        with suppress(Empty):
+            # While the log is unavailable, try again after a while: it comes back by itself.
+            first = self._queue.get(timeout=self._patience())
+            while True:
+                if first is not None:
+                    jobs.append(first)
+                if len(jobs) == MAX_BATCH:
+                    break
+                first = self._queue.get_nowait()
+        later = [self._later.popleft() for _ in range(min(len(self._later), MAX_BATCH))]
+        return jobs, later
+
+    def _patience(self) -> float | None:
+        """How long to wait for a job, in seconds; None for as long as it takes."""
+        if self._closing:
+            return 0.001
+        return None if self._problem is None else RETRY_S
 
     def _prune(self, connection: Connection) -> None:
         prune_spent(connection, before_s=self._now_ms() // 1000, most=_PRUNE_MOST)
 
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _commit(self, jobs: list[_Job], later: list[Append], extra: list[Operation]) -> None:
+        operations = [*later, *(job.operation for job in jobs), *extra]
         try:
-            answers: list[Any] = self._ledger.run([job.operation for job in jobs])
+            answers: list[Any] = self._ledger.run(operations)[len(later) :]
         except BrokerError as error:
             self._problem = error.message
-            self._keep([job for job in jobs if job.waiting is None])
+            # In front again: they are tried until they are in the log, or until it closes.
+            if not self._closing:
+                self._later.extendleft(reversed(later))
             answers = [error] * len(jobs)
         else:
             self._problem = None
-        pairs = [
-            (job.waiting, answer)
-            for job, answer in zip(jobs, answers, strict=True)
-            if job.waiting is not None
-        ]
-        if pairs:
+        if jobs:
             # One call into the loop for the whole batch; a loop that is gone has nobody who waits.
-            try:
-                self._loop.call_soon_threadsafe(_deliver, pairs)
-            except RuntimeError:
-                return
-
-    def _keep(self, jobs: list[_Job]) -> None:
-        """Put back what nobody waits for, in front: it is tried again until it is in the log."""
-        with self._wake:
-            if not self._closing:
-                self._queue.extendleft(job for job in reversed(jobs) if isinstance(job.operation, Append))
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_deliver, jobs, answers)
 
     def _close(self) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._closing = True
+        self._queue.put(None)
         self._thread.join()
 
 
-def _deliver(pairs: "list[tuple[asyncio.Future[Any], Any]]") -> None:
-    for waiting, answer in pairs:
-        if waiting.done():  # whoever waited was cancelled meanwhile
+def _deliver(jobs: list[_Job], answers: list[Any]) -> None:
+    for job, answer in zip(jobs, answers, strict=False):
+        if job.waiting.done():  # whoever waited was cancelled meanwhile
             continue
         if isinstance(answer, BrokerError):
             # Each waiter its own: a traceback grows on the exception that is raised.
-            waiting.set_exception(LogUnavailable(answer.message))
+            job.waiting.set_exception(LogUnavailable(answer.message))
         else:
-            waiting.set_result(answer)
+            job.waiting.set_result(answer)
