@@ -1,5 +1,6 @@
 """What a call token says, and whether that fits the request in hand."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ LEEWAY_S = 5
 `exp + 2 * LEEWAY_S`, so that no clock within the leeway accepts a token that was forgotten."""
 
 DETAIL_TYPE = "tool_call"
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_MAX_INTEGER = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,14 +250,16 @@ def _only(source: Mapping[str, Json], claim: str) -> str:
 
 
 def _scope(text: str) -> str:
-    if " " in text:
-        raise _invalid("`scope` is more than one action")
+    # RFC 6749 §3.3: what one scope may be written with; a space would make two.
+    if not _SCOPE.fullmatch(text):
+        raise _invalid("`scope` is not exactly one action")
     return text
 
 
 def _time(source: Mapping[str, Json], claim: str) -> int:
     value = source[claim]
-    if type(value) is not int or value < 0:
+    # Not a bool, not a float; and one that a JSON parser with doubles reads alike.
+    if type(value) is not int or not 0 <= value <= _MAX_INTEGER:
         raise _invalid(f"`{claim}` is not a whole number")
     return value
 

@@ -21,9 +21,9 @@ MAX_BYTES = 16 * 1024
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _MAX_DIGITS = 17
 _PLAIN_HEADER = frozenset({"alg", "typ", "kid"})
-_HARMLESS_HEADER = _PLAIN_HEADER | {"x5t", "x5t#S256", "cty"}
-"""Foreign issuers add these. All others are refused: `jku`, `x5u`, `jwk` and `x5c` bring keys along
-(RFC 8725 §3.10), `crit` and `b64` change what is signed, `zip` is a bomb."""
+_HARMFUL_HEADER = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"})
+"""Never taken from anybody: the first four bring keys along (RFC 8725 §3.10), `crit` and `b64` change what is
+signed or what it means, `zip` is a bomb, and `enc` makes it a JWE (RFC 7516 §9)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +42,14 @@ def parse_compact(text: str, *, family: Family, foreign: bool = False) -> Unveri
     """Take a compact JWS apart.
 
     Args:
-        foreign: from another issuer: `typ` and `kid` may be absent and certificate thumbprints present.
+        foreign: from another issuer: `typ` and `kid` may be absent. Members that nobody here knows are
+            passed over (RFC 7515 §4; issuers add some), as `crit` cannot make them count.
 
     What must hold:
 
     1. Bounded, and nothing but three parts of base64url characters (RFC 8725bis: any other refused).
     2. Each part in its one canonical encoding: no padding, no unused bits that are set.
-    3. The header is strict JSON with the members that are allowed, each a string.
+    3. The header is strict JSON, has no member that is not taken, and `alg`, `typ` and `kid` are strings.
     4. The payload is not empty: RFC 7515 allows that, no JWT is.
 
     Raises:
@@ -67,12 +68,12 @@ def parse_compact(text: str, *, family: Family, foreign: bool = False) -> Unveri
     header = parse_json_strict(header_bytes, malformed)
     if not isinstance(header, dict):
         raise Rejected(malformed, "the header is not an object")
-    strange = sorted(set(header) - (_HARMLESS_HEADER if foreign else _PLAIN_HEADER))
+    strange = sorted(set(header) & _HARMFUL_HEADER if foreign else set(header) - _PLAIN_HEADER)
     if strange:
         raise Rejected(malformed, f"the header has a member that is not taken: {strange[0][:40]!r}")
-    for member, value in header.items():
-        if not isinstance(value, str) or not value:
-            raise Rejected(malformed, f"the header's {member[:40]!r} is not a string")
+    for member in _PLAIN_HEADER & set(header):
+        if not isinstance(header[member], str) or not header[member]:
+            raise Rejected(malformed, f"the header's {member!r} is not a string")
     alg, typ, kid = header.get("alg"), header.get("typ"), header.get("kid")
     if not isinstance(alg, str):
         raise Rejected(Code(f"{family}.algorithm"), "the header names no algorithm")
@@ -112,7 +113,10 @@ def _decode(part: str, invalid: Code) -> bytes:
 
 
 def parse_json_strict(data: bytes, invalid: Code) -> Json:
-    """JSON that has one reading: UTF-8, no duplicate member, no NaN, no number that a double distorts.
+    """JSON that has one reading: UTF-8 without a mark before it, no member twice, no NaN, no lone surrogate.
+
+    Bounded: `MAX_DEPTH` levels, 17 digits. Who reads a number must still say which ones it takes: a double
+    holds whole ones up to 2^53.
 
     Raises:
         Rejected: with `invalid`.
@@ -146,7 +150,7 @@ def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int:
     # int() of thousands of digits is quadratic, and no claim needs more than a date in milliseconds.
-    if len(digits) > _MAX_DIGITS:
+    if len(digits.removeprefix("-")) > _MAX_DIGITS:
         raise _Ambiguous("a number has too many digits")
     return int(digits)
 

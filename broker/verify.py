@@ -23,6 +23,12 @@ _P256_SIGNATURE = 64
 _ED25519_SIGNATURE = 64
 _MIN_RSA_BITS = 2048
 _MAX_RSA_BITS = 8192
+_MAX_RSA_EXPONENT = 2**32
+_ED25519_PRIME = 2**255 - 19
+_ED25519_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_ED25519_WEAK = frozenset({0, 1, _ED25519_PRIME - 1, _ED25519_ORDER_8, _ED25519_PRIME - _ED25519_ORDER_8})
+"""The y of the eight points of small order: a key there has signatures that hold for any message."""
+
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 # CVE-2017-15361: the moduli of a broken generator are powers of 65537 modulo many small primes.
@@ -226,15 +232,27 @@ def _load(jwk: Mapping[str, Json], alg: Algorithm, invalid: Code) -> PublicKeyOb
     except (InvalidKeyError, ValueError, KeyError, TypeError) as error:
         raise Rejected(invalid, "a key of a JWK Set is damaged") from error
     if isinstance(key, rsa.RSAPublicKey):
-        _require_strong(key, invalid)
+        _require_strong_rsa(key, invalid)
         return key
-    return key if isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) else None
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        _require_strong_ed25519(key, invalid)
+        return key
+    return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
-def _require_strong(key: rsa.RSAPublicKey, invalid: Code) -> None:
+def _require_strong_ed25519(key: ed25519.Ed25519PublicKey, invalid: Code) -> None:
+    # RFC 8032 §5.1.3: the last bit is the sign of x; y is below the prime in its one encoding.
+    y = int.from_bytes(key.public_bytes_raw(), "little") & (2**255 - 1)
+    if y >= _ED25519_PRIME or y in _ED25519_WEAK:
+        raise Rejected(invalid, "an Ed25519 key is a point of small order")
+
+
+def _require_strong_rsa(key: rsa.RSAPublicKey, invalid: Code) -> None:
     numbers = key.public_numbers()
     if not _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS or numbers.e < 65537:  # noqa: PLR2004 - F4
         raise Rejected(invalid, f"an RSA key is weaker than {_MIN_RSA_BITS} bits with exponent 65537")
+    if numbers.e >= _MAX_RSA_EXPONENT:
+        raise Rejected(invalid, "an RSA key has an exponent that makes every verification slow")
     if all(
         numbers.n % prime in residues for prime, residues in zip(_ROCA_PRIMES, _ROCA_RESIDUES, strict=True)
     ):

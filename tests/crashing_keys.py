@@ -34,16 +34,17 @@ def main(step: str, folder: Path) -> None:
         KeyRing.open(seed, now_s=1000)
     for touch in range(1000):
         keys = folder / str(touch)
+        ring = None
         if step == "rotate":
             shutil.copytree(seed, keys)
             ring = KeyRing.open(keys, now_s=1000)
         child = os.fork()
         if child == 0:
             die_before(touch)
-            if step == "rotate":
-                ring.rotate(now_s=2000)  # pyright: ignore[reportPossiblyUnbound] - bound where step is rotate
-            else:
+            if ring is None:
                 KeyRing.open(keys, now_s=1000)
+            else:
+                ring.rotate(now_s=2000)
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
             return
