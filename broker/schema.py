@@ -40,7 +40,9 @@ class Schema:
     def problems(self, value: Json) -> tuple[str, ...]:
         """What is wrong with `value`, for a model to mend it; at most five, empty where nothing is."""
         found: list[str] = []
-        for error in cast("Iterator[ValidationError]", self._validator.iter_errors(value)):
+        # The stubs of jsonschema leave the type of a value partly unknown.
+        validator = cast("Any", self._validator)
+        for error in cast("Iterator[ValidationError]", validator.iter_errors(value)):
             where = "/".join(str(part) for part in error.absolute_path)
             found.append(f"{where}: {error.message[:300]}" if where else error.message[:300])
             if len(found) == 5:  # noqa: PLR2004
