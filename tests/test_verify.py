@@ -1,8 +1,10 @@
 """Attacks on signed tokens (RFC 8725, RFC 7515), against the strict parser and the verifier behind it."""
 
 import json
+import math
 import socket
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from hmac import digest as hmac
 from typing import Any
@@ -32,6 +34,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
+P256_PRIME = 2**256 - 2**224 + 2**192 + 2**96 - 1
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 KEYS = KeySet(
     (
@@ -42,7 +45,7 @@ KEYS = KeySet(
     )
 )
 HEADER = {"alg": "ES256", "typ": "at+jwt", "kid": "k"}
-PAYLOAD = b'{"sub":"alice"}'
+PAYLOAD = b'{"sub": "alice"}'
 
 
 def es256(signing_input: bytes, key: ec.EllipticCurvePrivateKey = KEY) -> bytes:
@@ -100,6 +103,7 @@ def test_rfc_7515_appendix_a_3_verifies() -> None:
 
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 DER = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+COMPRESSED = KEY.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 POINT = KEY.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
@@ -119,9 +123,27 @@ ALGORITHM_ATTACKS = {
     },
     **{
         f"HS256 keyed with the public key's {what}": hs256(secret, {**HEADER, "alg": "HS256"})
-        for what, secret in (("PEM", PEM), ("stripped PEM", PEM.strip()), ("DER", DER), ("point", POINT))
+        for what, secret in (
+            ("PEM", PEM),
+            ("stripped PEM", PEM.strip()),
+            ("PEM with CR LF", PEM.replace(b"\n", b"\r\n")),
+            ("DER", DER),
+            ("point", POINT),
+            ("point, compressed", COMPRESSED),
+            ("JWK", algorithms.ECAlgorithm.to_jwk(KEY.public_key()).encode()),
+            ("kid", b"k"),
+            ("absence", b""),
+        )
+    },
+    **{
+        f"HS{bits} keyed with the public key's PEM": hs256(PEM, {**HEADER, "alg": f"HS{bits}"})
+        for bits in (384, 512)
     },
     "HS256 under an RSA key's id": hs256(PEM, {**HEADER, "alg": "HS256", "kid": "r"}),
+    "alg with a space behind": signed({**HEADER, "alg": "ES256 "}),
+    "alg with a NUL behind": signed({**HEADER, "alg": "ES256\x00"}),
+    "alg with a full-width letter": signed({**HEADER, "alg": "\uff25S256"}),
+    "alg is empty": signed({**HEADER, "alg": ""}),
     "alg in another case": signed({**HEADER, "alg": "es256"}),
     "alg ES384 over an ES256 signature": signed({**HEADER, "alg": "ES384"}),
     "alg ES256K over an ES256 signature": signed({**HEADER, "alg": "ES256K"}),
@@ -142,6 +164,33 @@ ALGORITHM_ATTACKS = {
 r, s = es256(f"{HEAD}.{BODY}".encode())[:32], es256(f"{HEAD}.{BODY}".encode())[32:]
 RAW = es256(f"{HEAD}.{BODY}".encode())
 PAD = padding.PKCS1v15()
+RSA_HEADER = {**HEADER, "alg": "RS256", "kid": "r"}
+ED_HEADER = {**HEADER, "alg": "EdDSA", "kid": "e"}
+MODULUS = RSA_KEY.public_key().public_numbers().n
+ED_ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+def signing_input(header: dict[str, Any]) -> bytes:
+    return f"{encode_part(json.dumps(header).encode())}.{encode_part(PAYLOAD)}".encode()
+
+
+def rsa_signature() -> bytes:
+    return RSA_KEY.sign(signing_input(RSA_HEADER), PAD, hashes.SHA256())
+
+
+def rsa_signature_plus_modulus() -> bytes:
+    """RFC 8017 §5.2.2: the same number modulo n, and not below it."""
+    number = int.from_bytes(rsa_signature()) + MODULUS
+    return number.to_bytes(257 if number >> 2048 else 256)
+
+
+def ed_signature_plus_order() -> bytes:
+    """RFC 8032 §5.1.7: S must be below the order, or each signature has twins."""
+    signature = ED_KEY.sign(signing_input(ED_HEADER))
+    twin = int.from_bytes(signature[32:], "little") + ED_ORDER
+    return signature[:32] + twin.to_bytes(32, "little")
+
+
 SIGNATURE_ATTACKS = {
     "of another key": f"{HEAD}.{BODY}.{encode_part(es256(f'{HEAD}.{BODY}'.encode(), OTHER))}",
     "over another payload": f"{HEAD}.{encode_part(b'{}')}.{SIGNATURE}",
@@ -155,8 +204,28 @@ SIGNATURE_ATTACKS = {
     "truncated": resigned(RAW[:-1]),
     "with a byte behind it": resigned(RAW + b"\x00"),
     "with a byte before it": resigned(b"\x00" + RAW),
-    "empty bytes of its length": resigned(b""),
-    "RSA's, empty": resigned(b"\x00" * 256, {**HEADER, "alg": "RS256", "kid": "r"}),
+    "none": resigned(b""),
+    "of hexadecimal digits": resigned(RAW.hex().encode()),
+    "in base64 once more": resigned(encode_part(RAW).encode()),
+    "r and s in turn": resigned(RAW[32:] + RAW[:32]),
+    "of bytes in the other order": resigned(RAW[:32][::-1] + RAW[32:][::-1]),
+    "r, 48 bytes each, as in ES384": resigned(bytes(16) + RAW[:32] + bytes(16) + RAW[32:]),
+    "all ones": resigned(b"\xff" * 64),
+    "r = s = 1": resigned((1).to_bytes(32) * 2),
+    "s = 0": resigned(RAW[:32] + bytes(32)),
+    "r = n": resigned(P256_ORDER.to_bytes(32) + RAW[32:]),
+    "r = p, the field's prime": resigned(P256_PRIME.to_bytes(32) + RAW[32:]),
+    "a megabyte of it": resigned(RAW * 200),
+    "RSA's, plus the modulus": resigned(rsa_signature_plus_modulus(), RSA_HEADER),
+    "RSA's, a zero byte before it": resigned(b"\x00" + rsa_signature(), RSA_HEADER),
+    "RSA's, zero": resigned(bytes(256), RSA_HEADER),
+    "RSA's, one": resigned((1).to_bytes(256), RSA_HEADER),
+    "RSA's, the modulus less one": resigned((MODULUS - 1).to_bytes(256), RSA_HEADER),
+    "RSA's, under the EC key": resigned(rsa_signature()),
+    "Ed25519's, S plus the order": resigned(ed_signature_plus_order(), ED_HEADER),
+    "Ed25519's, zero": resigned(bytes(64), ED_HEADER),
+    "Ed25519's, under the EC key": resigned(ED_KEY.sign(f"{HEAD}.{BODY}".encode())),
+    "EC's, under the Ed25519 key": resigned(RAW, ED_HEADER),
     "RSA's, one byte short": resigned(
         RSA_KEY.sign(b"x", PAD, hashes.SHA256())[1:], {**HEADER, "alg": "RS256", "kid": "r"}
     ),
@@ -174,6 +243,12 @@ HEADER_ATTACKS = {
     "kid is SQL": signed({**HEADER, "kid": "k' UNION SELECT 'x' --"}),
     "kid with a NUL": signed({**HEADER, "kid": "k\x00"}),
     "kid of 10 KB": signed({**HEADER, "kid": "k" * 10_000}),
+    "kid is LDAP": signed({**HEADER, "kid": "*)(kid=*"}),
+    "kid is a command": signed({**HEADER, "kid": "k|id"}),
+    "kid is a URL": signed({**HEADER, "kid": "http://127.0.0.1:1/k"}),
+    "kid with a space behind": signed({**HEADER, "kid": "k "}),
+    "kid is a list with it": signed({**HEADER, "kid": ["k"]}),
+    "kid of another key": signed({**HEADER, "kid": "e"}),
     "kid in another case": signed({**HEADER, "kid": "K"}),
     "kid is a number": signed({**HEADER, "kid": 1}),
     "no kid": signed({"alg": "ES256", "typ": "at+jwt"}),
@@ -203,6 +278,15 @@ HEADER_ATTACKS = {
         f"typ is {typ}": signed({**HEADER, "typ": typ})
         for typ in (
             "JWT",
+            "JOSE",
+            "at+jwt\x00",
+            "at+jwt+json",
+            "text/at+jwt",
+            "application/application/at+jwt",
+            "secevent+jwt",
+            "token-introspection+jwt",
+            "wit+jwt",
+            "oauth-id-jag+jwt",
             "dpop+jwt",
             "id_token",
             "txntoken+jwt",
@@ -219,6 +303,7 @@ HEADER_ATTACKS = {
     "header with text behind it": signed(json.dumps(HEADER).encode() + b"x"),
 }
 
+GOOD_PAYLOAD_TWICE = GOOD.encode()
 PAYLOAD_ATTACKS = {
     "sub stands twice": signed(payload=b'{"sub":"eve","sub":"alice"}'),
     "a member stands twice, one level down": signed(payload=b'{"act":{"sub":"eve","sub":"bot"}}'),
@@ -233,6 +318,16 @@ PAYLOAD_ATTACKS = {
     "a BOM": signed(payload=b'\xef\xbb\xbf{"sub":"alice"}'),
     "Latin-1": signed(payload=b'{"sub":"\xe9"}'),
     "overlong UTF-8": signed(payload=b'{"sub":"\xc0\xaf"}'),
+    "-Infinity": signed(payload=b'{"exp":-Infinity}'),
+    "9e999": signed(payload=b'{"exp":9e999}'),
+    "an empty object behind white space that is none": signed(payload=b"\x0b{}"),
+    "NUL behind": signed(payload=b'{"sub":"alice"}\x00'),
+    "a number": signed(payload=b"7"),
+    "true": signed(payload=b"true"),
+    "a token in a token": signed(payload=GOOD_PAYLOAD_TWICE),
+    "a member stands twice, by an escape": signed(payload=b'{"sub":"eve","\\u0073ub":"alice"}'),
+    "4,000 lists": signed(payload=b"[" * 4000 + b"]" * 4000),
+    "not closed": signed(payload=b'{"sub":"alice"'),
     "a control character in a string": signed(payload=b'{"sub":"a\nb"}'),
     "1,000 levels": signed(payload=nested(1000)),
     "a list": signed(payload=b'["alice"]'),
@@ -246,6 +341,15 @@ PAYLOAD_ATTACKS = {
 
 last = SIGNATURE[-1]
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+HEAD_WITH_UNUSED = encode_part(json.dumps(HEADER).encode() + b" " * (3 - len(json.dumps(HEADER)) % 3 + 1))
+
+
+def with_unused_bits(part: str) -> str:
+    """Another text for the same bytes; only a length that is no multiple of three leaves bits unused."""
+    assert len(part) % 4
+    return part[:-1] + ALPHABET[ALPHABET.index(part[-1]) ^ 1]
+
+
 SHAPE_ATTACKS = {
     "empty": "",
     "two parts": f"{HEAD}.{BODY}",
@@ -266,6 +370,27 @@ SHAPE_ATTACKS = {
     "a question mark inside": f"{HEAD}.{BODY[:4]}?{BODY[4:]}.{SIGNATURE}",
     "full-width letters": GOOD.translate({ord("e"): "ｅ"}),
     "the word Bearer": f"Bearer {GOOD}",
+    "two tokens": f"{GOOD},{GOOD}",
+    "two tokens, glued": GOOD + GOOD,
+    "general JSON serialization": json.dumps(
+        {"payload": BODY, "signatures": [{"protected": HEAD, "signature": SIGNATURE}]}
+    ),
+    "detached payload": f"{HEAD}..{SIGNATURE}",
+    "only dots": "..",
+    "many dots": "." * 10_000,
+    "percent-encoded dots": GOOD.replace(".", "%2E"),
+    "a tab inside": f"{HEAD}.{BODY[:9]}\t{BODY[9:]}.{SIGNATURE}",
+    "CR LF behind": GOOD + "\r\n",
+    "a space behind": GOOD + " ",
+    "a zero-width space behind": GOOD + "\u200b",
+    "a byte order mark before": "\ufeff" + GOOD,
+    "a full-width dot": GOOD.replace(".", "\uff0e"),
+    "half a surrogate": GOOD + "\ud800",
+    "quotes around": f'"{GOOD}"',
+    "one = behind the header": f"{HEAD}=.{BODY}.{SIGNATURE}",
+    "unused bits of the payload set": f"{HEAD}.{with_unused_bits(BODY)}.{SIGNATURE}",
+    "unused bits of the header set": f"{with_unused_bits(HEAD_WITH_UNUSED)}.{BODY}.{SIGNATURE}",
+    "the header in another case": f"{HEAD.swapcase()}.{BODY}.{SIGNATURE}",
     "a megabyte": "a" * 2**20,
     "longer than the bound": signed(payload=b'{"a":"' + b"x" * MAX_BYTES + b'"}'),
     "a length that no bytes have": f"{HEAD}.{BODY}.{SIGNATURE}a"[: -1 if len(SIGNATURE) % 4 == 0 else None]
@@ -316,6 +441,95 @@ def test_a_token_with_any_one_character_changed_is_refused(position: int, charac
         verify(changed)
 
 
+ALL_ALGORITHMS = (
+    *("none", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519", "Ed448", "ML-DSA-44", "RS1"),
+    *("RSA1_5", "RSA-OAEP", "dir", "A128KW", "ECDH-ES", "PBES2-HS256+A128KW"),
+)
+
+
+@pytest.mark.parametrize("alg", ALL_ALGORITHMS)
+@pytest.mark.parametrize("kid", ["k", "r", "p", "e"])
+def test_a_key_signs_for_its_own_algorithm_and_for_no_other(kid: str, alg: str) -> None:
+    key = KEYS.find(kid)
+    assert key is not None
+    header = {**HEADER, "alg": alg, "kid": kid}
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    sign: dict[str, Callable[[bytes], bytes]] = {
+        "k": es256,
+        "r": lambda data: RSA_KEY.sign(data, PAD, hashes.SHA256()),
+        "p": lambda data: RSA_KEY.sign(data, pss, hashes.SHA256()),
+        "e": ED_KEY.sign,
+    }
+    token = resigned(sign[kid](signing_input(header)), header)
+    if alg == key.alg:
+        verify(token)
+        return
+    with pytest.raises(Rejected) as refused:
+        verify(token)
+    assert refused.value.code is Code.TOKEN_ALGORITHM
+
+
+def test_an_algorithm_that_is_not_allowed_here_is_refused_even_from_its_own_key() -> None:
+    for token in (GOOD, resigned(rsa_signature(), RSA_HEADER)):
+        verify(token)
+        with pytest.raises(Rejected) as refused:
+            verify_compact(token, KEYS, types=("at+jwt",), algorithms=("PS256",), family="token")
+        assert refused.value.code is Code.TOKEN_ALGORITHM
+
+
+def test_a_token_without_a_kid_needs_a_set_of_one_key() -> None:
+    token = signed({"alg": "ES256", "typ": "JWT"})
+    one = KeySet(KEYS.keys[:1])
+
+    def foreign(keys: KeySet) -> VerifiedJws:
+        return verify_compact(
+            token, keys, types=("jwt",), algorithms=ALGORITHMS, family="credential", foreign=True
+        )
+
+    assert foreign(one).payload == {"sub": "alice"}
+    for keys in (KEYS, KeySet(())):
+        with pytest.raises(Rejected) as refused:
+            foreign(keys)
+        assert refused.value.code is Code.CREDENTIAL_KEY_UNKNOWN
+
+
+@pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"])
+def test_a_media_type_has_no_case_and_may_leave_its_first_half_out(typ: str) -> None:
+    verify(signed({**HEADER, "typ": typ}))
+
+
+def test_what_was_verified_cannot_be_changed() -> None:
+    payload: Any = verify(GOOD).payload
+    with pytest.raises(TypeError):
+        payload["sub"] = "eve"
+
+
+texts = st.text(max_size=5)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e15, 1e15) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+edits = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(b' \\"{}[],:0aeuN\x00\xff.-')), max_size=2)
+
+
+@given(st.dictionaries(texts, json_values, max_size=3), edits)
+def test_of_any_signed_bytes_this_verifier_takes_only_what_another_library_reads_alike(
+    payload: dict[str, Json], changes: list[tuple[int, int]]
+) -> None:
+    raw = bytearray(json.dumps(payload).encode())
+    for position, byte in changes:
+        if position < len(raw):
+            raw[position] = byte
+    token = signed(payload=bytes(raw))
+    try:
+        found = verify(token)
+    except Rejected:
+        return
+    assert json.loads(jwt.PyJWS().decode(token, KEY.public_key(), algorithms=["ES256"])) == found.payload
+
+
 @given(st.dictionaries(st.text(min_size=1, max_size=9), st.text(max_size=9), max_size=5))
 def test_what_this_verifier_takes_another_library_takes_too(payload: dict[str, str]) -> None:
     payload = {
@@ -343,6 +557,40 @@ def jwk_of(key: Any, **more: Any) -> dict[str, Any]:
 EC_JWK = jwk_of(KEY.public_key(), kid="a")
 
 
+# RFC 8032 curve: the points whose multiples are eight at most, with either sign, and y that is not reduced.
+ED25519_SMALL_ORDER = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+def ed_jwk(point: str) -> dict[str, Any]:
+    return {"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": encode_part(bytes.fromhex(point))}
+
+
+def rsa_jwk(modulus: int, exponent: int) -> dict[str, Any]:
+    def number(value: int) -> str:
+        return encode_part(value.to_bytes((value.bit_length() + 7) // 8))
+
+    return {"kty": "RSA", "kid": "a", "n": number(modulus), "e": number(exponent)}
+
+
+def roca_modulus() -> int:
+    """A modulus as the broken generator made them: a power of 65537 modulo the product of small primes."""
+    product = math.prod(number for number in range(2, 702) if all(number % each for each in range(2, number)))
+    power = pow(65537, 12345, product)
+    return power + product * (2**2047 // product + 2 if power % 2 else 2**2047 // product + 1)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -364,6 +612,24 @@ EC_JWK = jwk_of(KEY.public_key(), kid="a")
             {"keys": [jwk_of(rsa.generate_private_key(3, 2048).public_key(), kid="a")]},
             id="RSA with exponent 3",
         ),
+        pytest.param({"keys": [rsa_jwk(MODULUS, 2**64 + 1)]}, id="RSA with an exponent without end"),
+        pytest.param({"keys": [rsa_jwk(MODULUS, MODULUS - 2)]}, id="RSA with an exponent as long as itself"),
+        pytest.param({"keys": [rsa_jwk(MODULUS, 1)]}, id="RSA with exponent 1"),
+        pytest.param({"keys": [rsa_jwk(2**16383 + 1, 65537)]}, id="RSA of 16,384 bits"),
+        pytest.param({"keys": [rsa_jwk(roca_modulus(), 65537)]}, id="RSA of CVE-2017-15361"),
+        pytest.param({"keys": [{**EC_JWK, "x": encode_part(bytes(32))}]}, id="x is zero"),
+        pytest.param({"keys": [{**EC_JWK, "x": EC_JWK["x"][:-2]}]}, id="a short coordinate"),
+        pytest.param({"keys": [{**EC_JWK, "x": [EC_JWK["x"]]}]}, id="a coordinate in a list"),
+        pytest.param({"keys": [{**EC_JWK, "x": None}]}, id="a coordinate that is null"),
+        pytest.param({"keys": [{name: EC_JWK[name] for name in EC_JWK if name != "y"}]}, id="no y"),
+        pytest.param({"keys": [{**EC_JWK, "k": "AQ"}]}, id="an EC key with a secret in it"),
+        pytest.param(
+            {"keys": [EC_JWK, {"kty": "oct", "k": "AQ", "kid": "b"}]}, id="a secret among good ones"
+        ),
+        *(
+            pytest.param({"keys": [ed_jwk(point)]}, id=f"Ed25519 of small order: {point}")
+            for point in ED25519_SMALL_ORDER
+        ),
     ],
 )
 def test_a_key_set_that_cannot_be_trusted_is_refused_whole(keys: Any) -> None:
@@ -376,7 +642,19 @@ def test_a_key_set_that_cannot_be_trusted_is_refused_whole(keys: Any) -> None:
     "jwk",
     [
         pytest.param({**EC_JWK, "use": "enc"}, id="for encryption"),
+        pytest.param({**EC_JWK, "use": ["sig"]}, id="its use is a list"),
+        pytest.param({**EC_JWK, "use": {}}, id="its use is an object"),
+        pytest.param({**EC_JWK, "use": None}, id="its use is null"),
+        pytest.param({**EC_JWK, "use": "SIG"}, id="its use in another case"),
         pytest.param({**EC_JWK, "key_ops": ["sign"]}, id="not for verifying"),
+        pytest.param({**EC_JWK, "key_ops": []}, id="for nothing"),
+        pytest.param({**EC_JWK, "key_ops": "verify"}, id="its operations are a word"),
+        pytest.param({**EC_JWK, "alg": "none"}, id="for alg none"),
+        pytest.param({**EC_JWK, "alg": ["ES256"]}, id="for a list of algorithms"),
+        pytest.param({**EC_JWK, "crv": "P-384"}, id="of another curve"),
+        pytest.param({**EC_JWK, "crv": ["P-256"]}, id="of a list of curves"),
+        pytest.param({**EC_JWK, "kty": "ec"}, id="of a type in another case"),
+        pytest.param({"kid": "a"}, id="of no type"),
         pytest.param({**EC_JWK, "alg": "ES384"}, id="for an algorithm that is not taken"),
         pytest.param({**EC_JWK, "alg": "HS256"}, id="an EC key that says HS256"),
         pytest.param({**EC_JWK, "alg": "RS256"}, id="an EC key that says RS256"),
@@ -387,6 +665,55 @@ def test_a_key_set_that_cannot_be_trusted_is_refused_whole(keys: Any) -> None:
 )
 def test_a_key_that_is_for_something_else_is_passed_over(jwk: dict[str, Any]) -> None:
     assert key_set_from_jwks({"keys": [jwk]}, allowed=ALGORITHMS, family="token").find("a") is None
+
+
+@pytest.mark.parametrize(
+    ("jwk", "why"),
+    [
+        pytest.param(rsa_jwk(roca_modulus(), 65537), "CVE-2017-15361", id="of a broken generator"),
+        pytest.param(rsa_jwk(MODULUS, 2**32 + 1), "exponent", id="slow"),
+        pytest.param(ed_jwk(ED25519_SMALL_ORDER[5]), "small order", id="of small order"),
+    ],
+)
+def test_a_weak_key_is_refused_for_its_weakness(jwk: dict[str, Any], why: str) -> None:
+    with pytest.raises(Rejected, match=why):
+        key_set_from_jwks({"keys": [jwk]}, allowed=ALGORITHMS, family="token")
+
+
+def test_sound_keys_of_each_kind_are_taken() -> None:
+    jwks: list[Json] = [
+        jwk_of(KEY.public_key(), kid="k", use="sig"),
+        jwk_of(RSA_KEY.public_key(), kid="r"),
+        jwk_of(RSA_KEY.public_key(), kid="p", alg="PS256"),
+        jwk_of(ED_KEY.public_key(), kid="e"),
+        jwk_of(ED_KEY.public_key(), kid="f", alg="Ed25519"),
+    ]
+    keys = key_set_from_jwks({"keys": jwks}, allowed=ALGORITHMS, family="token")
+    assert {key.kid: key.alg for key in keys.keys} == {
+        "k": "ES256",
+        "r": "RS256",
+        "p": "PS256",
+        "e": "EdDSA",
+        "f": "Ed25519",
+    }
+
+
+JUNK: list[Json] = [None, True, 0, -1, 1.5, "", "AQ", "=", [], {}, [1], {"a": 1}, "é", "A" * 5000, "A" * 43]
+
+
+@given(
+    st.sampled_from([EC_JWK, jwk_of(RSA_KEY.public_key(), kid="r"), jwk_of(ED_KEY.public_key(), kid="e")]),
+    st.sampled_from(["use", "key_ops", "alg", "kid", "kty", "crv", "x", "y", "n", "e", "d", "x5c"]),
+    st.sampled_from(JUNK),
+    st.sampled_from([{}, {"alg": "ES256"}, {"alg": "RS256"}, {"alg": "Ed25519"}]),
+)
+def test_whatever_stands_in_a_jwk_it_is_read_or_refused_and_never_an_accident(
+    jwk: dict[str, Any], name: str, junk: Json, alg: dict[str, Any]
+) -> None:
+    try:
+        key_set_from_jwks({"keys": [{**jwk, **alg, name: junk}]}, allowed=ALGORITHMS, family="token")
+    except Rejected as refused:
+        assert refused.code is Code.TOKEN_KEYS_UNAVAILABLE  # noqa: PT017 - some are taken or passed over
 
 
 def test_a_key_is_for_one_algorithm_only() -> None:
