@@ -123,6 +123,9 @@ class _Pool:
             except anyio.WouldBlock:
                 await self._wait_for_place()
             try:
+                if self._session.closed:
+                    message = f"The backend {self._name} is not called any more: the broker stops."
+                    raise BackendFailed(Code.BACKEND_UNREACHABLE, message)
                 return await self._exchange(request, token, most)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 failure = self._failure(error)
@@ -298,7 +301,7 @@ def _read_json(body: bytes, token: str) -> tuple[str, Json]:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         _require_shallow(value)
     plainly = text
-    if "\\u" in text or "\\/" in text:
+    if "\\u" in text:
         # Escapes could spell the token. Written again, they are only where they must be.
         plainly = json.dumps(value, ensure_ascii=False)
         plainly.encode("utf-8")  # a lone surrogate is an error here
@@ -339,8 +342,8 @@ def _holds(text: str, token: str) -> bool:
     return _cut(text, token) is not text
 
 
-def _encoded(signature: str) -> tuple[str, ...]:
+def _encoded(signature: str) -> list[str]:
+    # Without the ends, which depend on what stood before and behind it. The letters of base64url never
+    # make a `+` or `/` when they are encoded again: both alphabets give the same.
     data = signature.encode()
-    # Without the ends, which depend on what stood before and behind it.
-    standard = [b64encode(b" " * shift + data).decode()[4:-4].rstrip("=") for shift in range(3)]
-    return (*standard, *(each.replace("+", "-").replace("/", "_") for each in standard))
+    return [b64encode(b" " * shift + data).decode()[4:-4].rstrip("=") for shift in range(3)]
