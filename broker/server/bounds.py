@@ -1,7 +1,7 @@
-"""HTTP/1.1 with bounds that uvicorn's fast protocol lacks: the size of a head, and the time it may take."""
+"""HTTP/1.1 with bounds that uvicorn's fast protocol lacks: the size of a head, the time of head and body."""
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -12,12 +12,18 @@ HEAD_S = 15.0
 """From the first byte, or from the connection, to the end of the headers."""
 
 
+BODY_S = 30.0
+"""From the end of the headers to the end of the body."""
+
+
 class _HeadTooLarge(Exception):
     """Stops the parser."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Somebody without a credential can hold neither memory nor a connection for long."""
+
+    body_s: ClassVar[float] = BODY_S
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **keywords)
@@ -28,7 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that says nothing is closed."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        self._start_clock()
+        self._start_clock(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The clock goes with the connection."""
@@ -49,7 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_head:
             self._in_head = True
             self._head = 0
-            self._start_clock()
+            self._start_clock(HEAD_S)
         self._parsed = 0
 
     def on_url(self, url: bytes) -> None:
@@ -65,17 +71,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head = False
-        self._stop_clock()
+        self._start_clock(self.body_s)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole; how long its answer takes is for others to bound."""
+        self._stop_clock()
+        super().on_message_complete()
 
     def _count(self, length: int) -> None:
         self._parsed += length
         if self._parsed > MAX_HEAD:
             raise _HeadTooLarge
 
-    def _start_clock(self) -> None:
+    def _start_clock(self, seconds: float) -> None:
         self._stop_clock()
-        self._deadline = self.loop.call_later(HEAD_S, self._too_slow)
+        self._deadline = self.loop.call_later(seconds, self._too_slow)
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

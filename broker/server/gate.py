@@ -21,9 +21,6 @@ from broker.server.visit import Visit, visiting
 from broker.session import Session
 from broker.store.protocols import Entry, Log
 
-BODY_S = 30.0
-"""How long a client may take to send one message. A slower one holds memory and a connection."""
-
 RETRY_AFTER_S = 5
 _MAX_USERS = 4096
 _IN_QUERY = frozenset({"access_token", "token", "authorization"})
@@ -121,7 +118,7 @@ class Gate:
         self._open.add(stream)
         try:
             with stream:
-                await self._app(scope, message.receive, message.send)
+                await self._app(scope, receive, message.send)
         finally:
             self._open.discard(stream)
             auth_context_var.reset(there)
@@ -164,9 +161,9 @@ class Gate:
 
 
 class _Guarded:
-    """One request that was let in: its body has a limit of time, its refusal a record."""
+    """One request that was let in: if it is refused after all, there is a record first."""
 
-    __slots__ = ("_complete", "_gate", "_receive", "_replaced", "_scope", "_send", "_visit")
+    __slots__ = ("_gate", "_receive", "_replaced", "_scope", "_send", "_visit")
 
     def __init__(self, gate: Gate, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._gate = gate
@@ -174,21 +171,7 @@ class _Guarded:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._complete = scope["method"] != "POST"
         self._replaced = False
-
-    async def receive(self) -> Message:
-        if self._complete:
-            return await self._receive()
-        try:
-            with anyio.fail_after(BODY_S):
-                message = await self._receive()
-        except TimeoutError:
-            # The SDK takes it for a client that has gone, and stops.
-            self._complete = True
-            return {"type": "http.disconnect"}
-        self._complete = not message.get("more_body", False)
-        return message
 
     async def send(self, message: Message) -> None:
         if self._replaced:

@@ -53,6 +53,7 @@ class ToolLists:
         self._now_ms = now_ms
         self._watchers: set[Watcher] = set()
         self._written: tuple[Catalog, dict[str, dict[str, Any]]] | None = None
+        self._mirrored: tuple[Catalog, frozenset[str]] | None = None
 
     async def of(self, visit: Visit) -> Shown:
         """The tools that the session may call now. Asks again whether the session still stands: a
@@ -73,11 +74,18 @@ class ToolLists:
         session may call it. None where there is nothing to compare, which is the rule."""
         catalog = self._catalog()
         tool = catalog.tools.get(name)
-        if tool is None or not _mirrors_headers(self._write(catalog)[name]["inputSchema"]):
+        if tool is None or name not in self._mirrored_in(catalog):
             return None
         if tool not in visible(visit.session, catalog, now_s=self._now_ms() // 1000):
             return None
         return dict(tool.input.document)
+
+    def _mirrored_in(self, catalog: Catalog) -> frozenset[str]:
+        """Looked for once a catalog: the SDK asks at every call."""
+        if self._mirrored is None or self._mirrored[0] is not catalog:
+            names = (name for name, tool in catalog.tools.items() if _mirrors_headers(tool.input.document))
+            self._mirrored = (catalog, frozenset(names))
+        return self._mirrored[1]
 
     def watch(self, watcher: Watcher) -> None:
         """Keep the watcher until `unwatch`. Raises TooManyWatchers."""

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from broker.authenticate import Authenticator
 from broker.catalog import BrokerSettings, Catalog
@@ -20,7 +20,6 @@ from broker.chain import Chain, Principal
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
-from broker.server import gate as gate_module
 from broker.server.gate import Gate
 from broker.server.visit import visiting
 from broker.session import Session, opened_record
@@ -230,38 +229,6 @@ async def test_a_message_whose_refusal_stands_in_the_log_gets_no_second_record(t
         headers = {"Authorization": f"Bearer {await at.credential()}"}
         assert (await at.http.post("/mcp", headers=headers)).status_code == 400
         assert await at.refusals() == []
-
-
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def read(scope: Scope, receive: Receive, send: Send) -> None:
-        first, second = await receive(), await receive()
-        assert first["body"] == b"{"
-        answer = Response(second["type"])
-        await answer(scope, receive, send)
-
-    monkeypatch.setattr(gate_module, "BODY_S", 0.01)
-    sent: list[Message] = []
-    pieces: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
-
-    async def receive() -> Message:
-        if pieces:
-            return pieces.pop()
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async with house(tmp_path, read) as at:
-        header = (b"authorization", f"Bearer {await at.credential()}".encode())
-        scope = {
-            "type": "http", "method": "POST", "path": "/mcp", "query_string": b"", "headers": [header],
-        }  # fmt: skip
-        with anyio.fail_after(5):
-            await at.gate(scope, receive, send)
-    assert sent[1]["body"] == b"http.disconnect"
 
 
 async def test_a_gate_that_closes_lets_nobody_in_and_ends_what_is_open(tmp_path: Path) -> None:
