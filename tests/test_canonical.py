@@ -58,6 +58,20 @@ def test_the_standards_numbers_have_the_standards_texts(bits: str, text: str) ->
     assert canonical_json(value) == text.encode()
 
 
+def test_the_standards_example_has_the_standards_text() -> None:
+    # RFC 8785 §3.2.2 and §3.2.3.
+    text = r"""{
+      "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
+      "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
+      "literals": [null, true, false]
+    }"""
+    expected = (
+        r"""{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],"""
+        r""""string":"€$\u000f\nA'B\"\\\\\"/"}"""
+    )
+    assert canonical_json(json.loads(text)) == expected.encode()
+
+
 def test_members_are_sorted_by_utf_16_code_units() -> None:
     # RFC 8785 §3.2.3: a supplementary character is written with surrogates, which sort before U+FB33.
     value: Json = {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\x80": 6, "ö": 7}

@@ -33,6 +33,17 @@ def test_the_outermost_actor_is_the_agent_and_inner_ones_are_history() -> None:
     assert str(chain) == "user@example.com ← https://service77.example.com ← https://service16.example.com"
 
 
+def test_an_actor_without_an_issuer_is_of_the_one_who_vouched() -> None:
+    # RFC 8693 figure 5, and with the issuer that §4.1 recommends where names may collide.
+    assert actors_from_act({"sub": "admin@example.com"}, default_iss=ISS, invalid=CODE) == (
+        Principal(ISS, "admin@example.com"),
+    )
+    named: Json = {"sub": "admin@example.com", "iss": "https://issuer.example.net"}
+    assert actors_from_act(named, default_iss=ISS, invalid=CODE) == (
+        Principal("https://issuer.example.net", "admin@example.com"),
+    )
+
+
 def test_a_workload_that_acts_for_itself_is_its_own_agent_and_has_no_act() -> None:
     chain = Chain(Principal(ISS, "nightly-job"))
     assert chain.agent == chain.subject

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from broker import keys as keys_module
-from broker.canonical import canonical_json, digest
+from broker.canonical import Json, canonical_json, digest
 from broker.claims import LEEWAY_S, MAX_TTL_S
 from broker.errors import KeysUnsafe
 from broker.keys import KeyRing, log_public_key
@@ -64,7 +64,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, name: str) -> No
 def test_a_link_to_a_directory_is_refused(tmp_path: Path) -> None:
     KeyRing.open(tmp_path / "keys", now_s=NOW)
     (tmp_path / "link").symlink_to(tmp_path / "keys")
-    with pytest.raises(KeysUnsafe, match="link"):
+    with pytest.raises(KeysUnsafe, match="is a link"):
         KeyRing.open(tmp_path / "link", now_s=NOW)
 
 
@@ -128,7 +128,7 @@ def test_a_link_to_a_key_is_refused(tmp_path: Path) -> None:
     kid = KeyRing.open(tmp_path / "keys", now_s=NOW).active.kid
     (tmp_path / "keys" / f"{kid}.pem").rename(tmp_path / "elsewhere.pem")
     (tmp_path / "keys" / f"{kid}.pem").symlink_to(tmp_path / "elsewhere.pem")
-    with pytest.raises(KeysUnsafe, match="link"):
+    with pytest.raises(KeysUnsafe, match="is a link"):
         KeyRing.open(tmp_path / "keys", now_s=NOW)
 
 
@@ -187,6 +187,7 @@ def test_a_key_that_signed_a_session_stays_as_long_as_the_session(tmp_path: Path
     ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
     old = ring.active.kid
     ring.signed_until(old, NOW + 86400)
+    ring.signed_until(old, NOW + 60)  # a shorter one changes nothing
     ring.rotate(now_s=NOW + 10)
     assert ring.key_set(now_s=NOW + 86400).find(old) is not None
     assert ring.key_set(now_s=NOW + 86400 + LEEWAY_S).find(old) is None
@@ -351,6 +352,29 @@ def test_a_reviewer_reads_the_logs_key_and_makes_none(tmp_path: Path) -> None:
     with pytest.raises(KeysUnsafe):
         log_public_key(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_key_that_was_deleted_by_hand_signs_and_verifies_no_more(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
+    stolen = ring.active.kid
+    KeyRing.open(tmp_path / "keys", now_s=NOW).rotate(now_s=NOW)
+    for path in (tmp_path / "keys").glob(f"{stolen}.*"):
+        path.unlink()
+    assert ring.refresh()
+    assert ring.active.kid != stolen
+    assert ring.key_set(now_s=NOW).find(stolen) is None
+
+
+def test_the_thumbprint_of_rfc_7638_section_3_1() -> None:
+    jwk: dict[str, Json] = {
+        "e": "AQAB",
+        "kty": "RSA",
+        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECP"
+        "ebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368Q"
+        "QMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2Nc"
+        "Rwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+    }
+    assert digest(canonical_json(jwk)) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
 def test_a_key_does_not_show_itself(tmp_path: Path) -> None:

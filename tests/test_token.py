@@ -13,6 +13,7 @@ from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.claims import LEEWAY_S, MAX_TTL_S, CallClaims, LogPosition, check, claims_from_json
 from broker.errors import Code, Rejected
+from broker.jws import decode_part, encode_part
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.request import RequestBinding
@@ -100,6 +101,51 @@ def test_a_session_credential_is_no_call_token_and_a_call_token_is_no_credential
         assert refused.value.code is Code.TOKEN_TYPE
 
 
+def test_a_workload_that_acts_for_itself_has_no_act_and_is_its_own_client() -> None:
+    alone = replace(CLAIMS, chain=Chain(Principal(BROKER, "nightly-job")))
+    payload = alone.to_json()
+    assert "act" not in payload
+    assert payload["client_id"] == payload["sub"] == "nightly-job"
+    assert claims_from_json(payload) == alone
+
+
+def test_the_twin_of_a_signature_is_the_same_token_to_whoever_remembers_its_jti(ring: KeyRing) -> None:
+    # ECDSA: where (r, s) holds, (r, n - s) does. So no table of spent tokens may go by the text.
+    token = TokenMinter(lambda: ring.active).mint(CLAIMS)
+    signing_input, _, signature = token.rpartition(".")
+    raw = decode_part(signature, Code.TOKEN_MALFORMED)
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    twin = f"{signing_input}.{encode_part(raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32))}"
+    assert twin != token
+    keys = ring.key_set(now_s=NOW)
+    found = verify_compact(twin, keys, types=("at+jwt",), algorithms=ALGORITHMS, family="token")
+    assert claims_from_json(found.payload).jti == CLAIMS.jti
+
+
+def test_a_token_is_signed_by_whatever_key_is_active_at_that_moment(ring: KeyRing) -> None:
+    minter = TokenMinter(lambda: ring.active)
+    kids: set[str] = set()
+    for moment in range(3):
+        kids.add(jwt.get_unverified_header(minter.mint(CLAIMS))["kid"])
+        ring.rotate(now_s=NOW + moment)
+    assert len(kids) == 3
+
+
+def test_a_minter_and_its_key_show_nothing_secret(ring: KeyRing) -> None:
+    shown = repr(TokenMinter(lambda: ring.active)) + repr(ring.active) + str(ring.active)
+    secret = ring.active.private_key.private_numbers().private_value
+    assert str(secret) not in shown
+    assert f"{secret:x}" not in shown
+
+
+def test_another_library_verifies_what_is_minted_here(ring: KeyRing) -> None:
+    token = TokenMinter(lambda: ring.active).mint(CLAIMS)
+    key = jwt.PyJWKSet.from_dict(ring.public_jwks(now_s=NOW)).keys[0]
+    options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "strict_aud": True}
+    found = jwt.decode(token, key, algorithms=["ES256"], audience=ORDERS, issuer=BROKER, options=options)
+    assert found == CLAIMS.to_json()
+
+
 def judge(claims: CallClaims, **other: Any) -> None:
     known: dict[str, Any] = {
         "now_s": NOW,
@@ -172,6 +218,16 @@ def detail(name: str, value: object) -> Change:
     return lambda payload: payload["authorization_details"][0].__setitem__(name, value)
 
 
+BOT = {"iss": "corp", "sub": "support-bot"}
+
+
+def six_actors() -> dict[str, Any]:
+    act: dict[str, Any] = {"iss": "corp", "sub": "0"}
+    for name in ("1", "2", "3", "4", "support-bot"):
+        act = {"iss": "corp", "sub": name, "act": act}
+    return act
+
+
 CHANGES: dict[str, Change] = {
     **{f"no {name}": drop(name) for name in (
         "iss", "sub", "aud", "client_id", "scope", "jti", "txn", "sid", "iat", "nbf", "exp",
@@ -181,6 +237,20 @@ CHANGES: dict[str, Change] = {
     "aud is a list": put("aud", [ORDERS]),
     "aud is empty": put("aud", ""),
     "two scopes": put("scope", "orders:read orders:refund"),
+    "two scopes, by a tab": put("scope", "orders:read\torders:refund"),
+    "two scopes, by a line end": put("scope", "orders:read\norders:refund"),
+    "scope with a quote": put("scope", 'orders:"read"'),
+    "scope with a no-break space": put("scope", "orders:read\u00a0orders:refund"),
+    "scope is empty": put("scope", ""),
+    "exp beyond what a double holds": put("exp", 2**53),
+    "jti is a number": put("jti", 7),
+    "jti is empty": put("jti", ""),
+    "log index is true": put("log", {"origin": "log", "index": True}),
+    "log index is negative": put("log", {"origin": "log", "index": -1}),
+    "cnf with a key in it": put("cnf", {"jkt": "x", "jwk": {}}),
+    "act twice the same": put("act", {**BOT, "act": BOT}),
+    "act of six": put("act", six_actors()),
+    "may_act": put("may_act", {"sub": "eve"}),
     "scope is a list": put("scope", ["orders:read"]),
     "exp is a string": put("exp", str(NOW + 30)),
     "exp is a float": put("exp", NOW + 30.0),

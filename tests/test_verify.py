@@ -601,6 +601,7 @@ def roca_modulus() -> int:
         pytest.param({"keys": [EC_JWK, EC_JWK]}, id="one kid twice"),
         pytest.param({"keys": [{**EC_JWK, "d": "AQ"}]}, id="a private key is published"),
         pytest.param({"keys": [{"kty": "oct", "k": "AQ", "kid": "a"}]}, id="a symmetric key is published"),
+        pytest.param({"keys": [{"kty": "oct", "kid": "a"}]}, id="a symmetric key without its value"),
         pytest.param({"keys": [{**EC_JWK, "y": EC_JWK["x"]}]}, id="a point that is not on the curve"),
         pytest.param({"keys": [{**EC_JWK, "x": EC_JWK["x"] + "="}]}, id="a padded coordinate"),
         pytest.param({"keys": [{**EC_JWK, "kid": 1}]}, id="a kid that is a number"),
