@@ -18,7 +18,7 @@ from typing import Any, Self, TextIO
 
 from stage import Stage, staged
 
-AGENT = Path(__file__).parent / "agents" / "scripted" / "agent.py"
+AGENT = Path(__file__).parent / "agents" / "scripted" / "scripted_agent.py"
 JSON = Mapping[str, Any]
 
 

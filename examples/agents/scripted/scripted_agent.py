@@ -1,7 +1,7 @@
 """An agent that calls the tools it is told to, on the MCP SDK's own client.
 
-    python agent.py --url http://127.0.0.1:8700/mcp CALLS      credential in BROKER_CREDENTIAL_FILE
-    python agent.py --stdio tools.toml CALLS                   the same, as a child process
+    python scripted_agent.py --url http://127.0.0.1:8700/mcp CALLS      credential in BROKER_CREDENTIAL_FILE
+    python scripted_agent.py --stdio tools.toml CALLS                   the same, as a child process
 
 CALLS is a JSON list of `[tool, arguments]`. Prints one JSON object for each call.
 """
