@@ -15,13 +15,25 @@ from typing import Any
 import anyio
 from pydantic_ai import Agent
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 
 def think(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
     """What a language model would decide, step by step, from what the tools have answered so far."""
-    order_id = str(messages[0].parts[0].content)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+    order_id = next(
+        str(part.content)
+        for message in messages
+        for part in message.parts
+        if isinstance(part, UserPromptPart)
+    )
     answers = [part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
     if not answers:
         return _call("orders_get", order_id=order_id)
