@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import anyio
 
+LONG = 5.0
+"""Seconds that a defect may hang a test, and that a test which passes never waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -97,13 +100,15 @@ class RawServer:
         return [value for each in self.requests for value in each.all("authorization")]
 
     async def until_asked(self, times: int) -> None:
-        while len(self.requests) < times:
-            await self.arrived.wait()
+        with anyio.fail_after(LONG):
+            while len(self.requests) < times:
+                await self.arrived.wait()
 
     async def until_left(self, times: int = 1) -> None:
         """Wait until the clients of that many connections are gone."""
-        while self.closed < times:
-            await self.left.wait()
+        with anyio.fail_after(LONG):
+            while self.closed < times:
+                await self.left.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
