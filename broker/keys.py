@@ -279,7 +279,9 @@ def _require_private(path: Path) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise KeysUnsafe(f"{path} is a link; the keys must lie where they seem to lie")
     if found.st_uid != os.geteuid():
-        raise KeysUnsafe(f"{path} belongs to another user; run `chown {os.geteuid()} {path}`")
+        raise KeysUnsafe(
+            f"{path} belongs to user {found.st_uid}: run this as that user, or `chown {os.geteuid()} {path}`"
+        )
     if found.st_mode & 0o077:
         mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
         raise KeysUnsafe(f"others may use {path}; run `chmod {mode} {path}`, and rotate if they did")

@@ -346,6 +346,25 @@ def test_processes_that_start_at_once_end_up_with_one_set_of_keys(tmp_path: Path
     assert "" not in said
 
 
+def test_processes_that_rotate_at_once_leave_one_active_key(tmp_path: Path) -> None:
+    first = KeyRing.open(tmp_path / "keys", now_s=NOW).active.kid
+    code = (
+        "import sys; from pathlib import Path; from broker.keys import KeyRing;"
+        "ring = KeyRing.open(Path(sys.argv[1]), now_s=1_790_000_001);"
+        "print(ring.rotate(now_s=1_790_000_001).kid)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "keys")], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    made = {process.communicate(timeout=30)[0].strip() for process in processes}
+    keys = KeyRing.open(tmp_path / "keys", now_s=NOW + 1).keys(now_s=NOW + 1)
+    assert [key.state for key in keys] == ["active", *["retiring"] * 4]
+    assert {key.kid for key in keys} == {first, *made}
+
+
 def test_a_reviewer_reads_the_logs_key_and_makes_none(tmp_path: Path) -> None:
     ring = KeyRing.open(tmp_path / "keys", now_s=NOW)
     assert log_public_key(tmp_path / "keys") == ring.log_key.public_key()
