@@ -1,0 +1,18 @@
+"""`make bench`: everything that docs/speed.md quotes, one part after the other; about ten minutes."""
+
+from benchmarks import calls, core, log_million, memory
+
+
+def main() -> None:
+    print("The brokered call, against a plain server that calls the same backend with a static token\n")
+    calls.compare(rounds=5, calls=2000)
+    print("\nThe core: authenticate, decide, log, mint, verify, spend; all durable\n")
+    core.main()
+    print("\nMemory of `broker serve`\n")
+    memory.main()
+    print("\nA log of a million records\n")
+    log_million.main()
+
+
+if __name__ == "__main__":
+    main()
