@@ -49,8 +49,8 @@ class Caller:
 
         1. There is a token, and its record is durable; or there is a refusal, and that is.
         2. The token goes into one request, which has a limit of time and is never sent again.
-        3. However it ends, by an answer, a failure, a time-out or a cancellation, the end is recorded.
-           Not waited for: an end that a crash takes away leaves the call shown as unfinished.
+        3. However it ends, by an answer, a failure, a time-out, a cancellation or a defect, the end is
+           recorded. Not waited for: an end that a crash takes away leaves the call shown as unfinished.
 
         Raises:
             LogUnavailable: nothing was issued and nothing was called.
@@ -81,6 +81,10 @@ class Caller:
         except BackendFailed as failed:
             outcome, details = "failed", {"code": failed.code}
             return Failed(txn=issued.txn, code=failed.code, message=failed.message)
+        except Exception:
+            # A defect, and no cancellation: the log must not say that the agent took the call back.
+            outcome, details = "failed", {"code": Code.INTERNAL}
+            raise
 
         # 3. Record the end.
         finally:

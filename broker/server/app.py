@@ -203,7 +203,7 @@ def web(broker: Broker, *, host: str) -> Web:
         try:
             async with sse.connect_sse(scope, receive, send) as (inbound, outbound):
                 opened = True
-                await broker.mcp.run(inbound, outbound, broker.mcp.create_initialization_options())
+                await broker.mcp.serve_streams(inbound, outbound)
         except ValueError:
             # The SDK has answered a wrong Host or Origin, and then raises to say that there is no stream.
             if opened:
@@ -337,7 +337,7 @@ async def stdio(config: Path, credential: str) -> int:
             await group.start(_obey_signals, broker.live, drain, stop)
             group.start_soon(broker.beat)
             async with stdio_streams(refused) as (inbound, outbound):
-                await broker.mcp.run(inbound, outbound, broker.mcp.create_initialization_options())
+                await broker.mcp.serve_streams(inbound, outbound)
             group.cancel_scope.cancel()
     return 0
 

@@ -1,5 +1,6 @@
 """Who may speak to the MCP endpoints: one bearer credential in one header, or a recorded refusal."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ import anyio
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +20,7 @@ from broker.chain import Chain
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Authenticate
 from broker.record import Record
+from broker.server.quiet import where
 from broker.server.visit import Visit, visiting
 from broker.session import Session
 from broker.store.protocols import Entry, Log
@@ -24,6 +28,8 @@ from broker.store.protocols import Entry, Log
 RETRY_AFTER_S = 5
 _MAX_USERS = 4096
 _IN_QUERY = frozenset({"access_token", "token", "authorization"})
+
+_log = logging.getLogger("broker.gate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,11 @@ class _Refusal:
     code: Code
     reason: str
     error: str = ""
+
+
+_BROKEN = _Refusal(
+    status=500, code=Code.INTERNAL, reason="the broker failed; nothing was done", error="server_error"
+)
 
 
 class Gate:
@@ -73,7 +84,8 @@ class Gate:
         5. The request carries that session, and no other's handle works for it: the SDK binds each MCP
            session to client, issuer and subject, and the subject given here is the broker's session.
 
-        And after: a message that the SDK refuses leaves a record before the refusal is sent.
+        And after: a message that the SDK refuses leaves a record before the refusal is sent, and so does
+        one on which the broker itself fails.
         """
         if scope["type"] != "http":
             # There is no WebSocket here, and the lifespan is the outer app's.
@@ -93,6 +105,12 @@ class Gate:
                 session = await self._authenticate(shown, now_ms=self._now_ms())
             except Rejected as rejected:
                 await self._refuse(_rejected(rejected), scope, receive, send)
+                return
+            except LogUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a defect lets nobody in, and is no silent one
+                _log.error("a credential could not be examined: %s", where(error))
+                await self._refuse(_BROKEN, scope, receive, send)
                 return
         except LogUnavailable:
             await _unavailable("The delegation log cannot be written now.")(scope, receive, send)
@@ -119,6 +137,15 @@ class Gate:
         try:
             with stream:
                 await self._app(scope, receive, message.send)
+        except ClientDisconnect:
+            # Half a message, and gone: nothing was asked, and nobody is left to hear so.
+            return
+        except Exception as error:
+            if message.started:
+                # Only an end of the connection can still say that this answer is not whole.
+                raise
+            _log.error("%s %s ended with %s", scope["method"], scope["path"], where(error))
+            await _answer(_BROKEN, "")(scope, receive, message.send)
         finally:
             self._open.discard(stream)
             auth_context_var.reset(there)
@@ -163,7 +190,7 @@ class Gate:
 class _Guarded:
     """One request that was let in: if it is refused after all, there is a record first."""
 
-    __slots__ = ("_gate", "_receive", "_replaced", "_scope", "_send", "_visit")
+    __slots__ = ("_gate", "_receive", "_replaced", "_scope", "_send", "_visit", "started")
 
     def __init__(self, gate: Gate, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         self._gate = gate
@@ -172,18 +199,17 @@ class _Guarded:
         self._receive = receive
         self._send = send
         self._replaced = False
+        self.started = False
 
     async def send(self, message: Message) -> None:
         if self._replaced:
             return
-        if message["type"] == "http.response.start" and message["status"] >= 400:  # noqa: PLR2004
-            status = message["status"]
-            # 405 is an answer to a client that asks what it may do: nothing was refused.
-            if not self._visit.recorded and status != 405:  # noqa: PLR2004
-                code = Code.REQUEST_TOO_LARGE if status == 413 else Code.REQUEST_MALFORMED  # noqa: PLR2004
-                reason = f"{self._scope['method']} {self._scope['path']} was answered with {status}"
+        if message["type"] == "http.response.start":
+            self.started = True
+            why = None if self._visit.recorded else self._refusal(message["status"])
+            if why is not None:
                 try:
-                    await self._gate.record(code, reason, self._scope, self._visit)
+                    await self._gate.record(*why, self._scope, self._visit)
                 except LogUnavailable:
                     self._replaced = True
                     response = _unavailable("The delegation log cannot be written now.")
@@ -191,6 +217,34 @@ class _Guarded:
                     return
                 self._visit.recorded = True
         await self._send(message)
+
+    def _refusal(self, status: int) -> tuple[Code, str] | None:
+        """What an answer with this status refuses, or None where it refuses nothing."""
+        path = f"{self._scope['method']} {self._scope['path']}"
+        match status:
+            case 202 if _lacks_id(self._scope):
+                # The SDK takes it for a notification, and drops it.
+                return Code.REQUEST_MALFORMED, f"{path} had a request without an id; nothing was done"
+            case 405:
+                # An answer to a client that asks what it may do.
+                return None
+            case 413:
+                code = Code.REQUEST_TOO_LARGE
+            case _ if status >= 500:  # noqa: PLR2004 - RFC 9110 §15.6
+                code = Code.INTERNAL
+            case _ if status >= 400:  # noqa: PLR2004 - RFC 9110 §15.5
+                code = Code.REQUEST_MALFORMED
+            case _:
+                return None
+        return code, f"{path} was answered with {status}"
+
+
+def _lacks_id(scope: Scope) -> bool:
+    """Whether what was acknowledged as a notification says in its header that it is a request."""
+    headers = dict(scope["headers"])
+    version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+    method = headers.get(b"mcp-method", b"")
+    return version in MODERN_PROTOCOL_VERSIONS and bool(method) and not method.startswith(b"notifications/")
 
 
 def _credential(scope: Scope) -> str | _Refusal:

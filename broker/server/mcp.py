@@ -8,7 +8,9 @@ import anyio
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
+from mcp.shared._stream_protocols import ReadStream
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import (
     INTERNAL_ERROR,
@@ -36,6 +38,8 @@ from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Ask, Denied
 from broker.record import Record
 from broker.server.lists import ToolLists, TooManyWatchers, Watcher
+from broker.server.outbound import Outbound, RecordingOutbound, reached
+from broker.server.quiet import where
 from broker.server.turns import Busy, Turns
 from broker.server.visit import Visit, visiting
 from broker.store.protocols import Entry, Log
@@ -46,6 +50,7 @@ PROGRESS_EVERY_S = 5.0
 _log = logging.getLogger("broker.mcp")
 
 Context = ServerRequestContext[dict[str, Any], Any]
+Inbound = ReadStream[SessionMessage | Exception]
 
 
 class Calls(Protocol):
@@ -207,7 +212,7 @@ class BrokerServer(Server[dict[str, Any]]):
             return _LOG_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - the agent gets a sentence, and no other call is harmed
             # The type alone: a message may quote an argument or a token.
-            _log.error("a call ended with %s", _where(error))
+            _log.error("a call ended with %s", where(error))
             return _error("The broker failed; the call may or may not have been made.", Code.INTERNAL, None)
         match outcome:
             case Called(txn=txn, answer=answer):
@@ -269,8 +274,21 @@ class BrokerServer(Server[dict[str, Any]]):
 
     # Every message
 
+    async def serve_streams(self, inbound: Inbound, outbound: Outbound) -> None:
+        """Serve one connection over a pair of streams, as stdio and SSE have, until the inbound one ends."""
+
+        async def record(why: str) -> None:
+            await self._record(visiting.get(), Code.REQUEST_MALFORMED, _plain(why, 200), {})
+
+        await self.run(inbound, RecordingOutbound(outbound, record), self.create_initialization_options())
+
     async def _watch_over(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """A message that is refused before it reaches a handler leaves a record, on every transport."""
+        reached.set(True)
+        if ctx.request_id is None and not ctx.method.startswith("notifications/"):
+            # JSON-RPC 2.0 §4.1: no answer is owed, or even possible. Also where the id was no id.
+            await self._refused_message(ctx, "a request without an id; nothing was done")
+            return None
         try:
             return await call_next(ctx)
         except MCPError as error:
@@ -281,13 +299,14 @@ class BrokerServer(Server[dict[str, Any]]):
             raise
         except Exception as error:  # noqa: BLE001 - a defect of one message is not one of the connection
             # Not raised on: the SDK would log it with its message, which may quote an argument.
-            _log.error("%s ended with %s", _plain(ctx.method, 64), _where(error))
+            _log.error("%s ended with %s", _plain(ctx.method, 64), where(error))
+            await self._refused_message(ctx, "the broker failed", Code.INTERNAL)
             raise MCPError(INTERNAL_ERROR, "Internal error") from None
 
-    async def _refused_message(self, ctx: Context, why: str) -> None:
+    async def _refused_message(self, ctx: Context, why: str, code: Code = Code.REQUEST_MALFORMED) -> None:
         visit = visiting.get()
         try:
-            await self._record(visit, Code.REQUEST_MALFORMED, f"{_plain(ctx.method, 64)}: {why}", {})
+            await self._record(visit, code, f"{_plain(ctx.method, 64)}: {why}", {})
         except LogUnavailable:
             raise MCPError(INTERNAL_ERROR, "The delegation log cannot be written now.") from None
 
@@ -337,14 +356,3 @@ _LOG_UNAVAILABLE["_meta"]["broker/retryable"] = True
 def _plain(text: str, most: int) -> str:
     """The client's own words: bounded, and without lone surrogates, for which canonical JSON has no form."""
     return text[:most].encode(errors="replace").decode()
-
-
-def _where(error: BaseException) -> str:
-    """`KeyError in broker/policy.py:12`: enough to find the fault, and nothing of what was being handled."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None:
-        return type(error).__name__
-    file = "/".join(place.tb_frame.f_code.co_filename.rsplit("/", 2)[-2:])
-    return f"{type(error).__name__} in {file}:{place.tb_lineno}"

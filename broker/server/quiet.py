@@ -25,3 +25,14 @@ def quiet_logs() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def where(error: BaseException) -> str:
+    """`KeyError in broker/policy.py:12`: enough to find the fault, and nothing of what was being handled."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return type(error).__name__
+    file = "/".join(place.tb_frame.f_code.co_filename.rsplit("/", 2)[-2:])
+    return f"{type(error).__name__} in {file}:{place.tb_lineno}"
