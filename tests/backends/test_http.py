@@ -523,6 +523,42 @@ async def test_a_second_answer_is_nobodys_answer(backends: HttpBackends) -> None
     assert server.tokens == [f"Bearer {token_of(str(number))}" for number in range(5)]
 
 
+@pytest.mark.parametrize("read", [True, False], ids=["when it was read", "while it is in the socket"])
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        pytest.param(reply(b'{"poison": true}'), id="an answer"),
+        pytest.param(reply(b"", status="408 Request Time-out"), id="a time-out, as some servers say it"),
+        pytest.param(b"\r\n", id="an empty line"),
+        pytest.param(b"HTTP/1.1 200", id="the beginning of an answer"),
+    ],
+)
+async def test_what_comes_over_an_idle_connection_is_nobodys_answer(
+    backends: HttpBackends, unasked: bytes, read: bool
+) -> None:
+    waiting = anyio.Event()
+    said = anyio.Event()
+
+    async def says_more(connection: Connection) -> None:
+        while await connection.request() is not None:
+            await connection.send(reply(b'{"good": true}'))
+            await waiting.wait()
+            await connection.send(unasked)
+            said.set()
+
+    async with raw_server(says_more) as server:
+        tool = tool_of(backend_at(server.url))
+        await call(backends, tool, token=token_of("first"))
+        waiting.set()
+        with anyio.fail_after(LONG):
+            await said.wait()
+        if read:
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+        assert (await call(backends, tool, token=token_of("second"))).structured == {"good": True}
+    assert server.tokens == [f"Bearer {token_of('first')}", f"Bearer {token_of('second')}"]
+
+
 # ── 4xx and 5xx ─────────────────────────────────────────────────────────────
 
 
