@@ -1,21 +1,29 @@
-"""Find every mistake in a tools.toml, or say what it grants.
-
-Ends with 0 where the file is good, 1 where it has mistakes, 2 where it cannot be read.
-"""
+"""Find every mistake in a tools.toml, or say what it grants."""
 
 import argparse
 import json
 from pathlib import Path
 
 from broker.catalog import Catalog, Grant
+from broker.cli.parser import describe
 from broker.errors import CatalogInvalid
 from broker.policy import names
 from broker.tools_toml import load
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        examples="broker check\nbroker check /etc/broker/tools.toml --json",
+        exits="0 the file is good, 1 it has mistakes, 2 it cannot be read",
+    )
     parser.add_argument(
-        "file", nargs="?", type=Path, default=Path("tools.toml"), help="tools.toml, unless named"
+        "file",
+        nargs="?",
+        type=Path,
+        default=Path("tools.toml"),
+        metavar="FILE",
+        help="the file (default: %(default)s)",
     )
     parser.add_argument("--config", dest="file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="the mistakes as a JSON list, for programs")

@@ -1,9 +1,6 @@
 """The keys that sign tokens: list them, make a new one, write the public halves to a file.
 
-broker keys list                  which key signs, which are still published, until when
-broker keys rotate                a new key signs from now on; a running broker follows by itself
-broker keys publish --to FILE     the JWK Set, for backends of a broker that has no HTTP door: again
-                                  after each rotation
+A running broker follows by itself. The first command makes the keys where there are none yet.
 """
 
 import argparse
@@ -13,24 +10,51 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.keys import KeyRing
 from broker.places import places
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    describe(
+        parser,
+        examples="broker keys list\nbroker keys rotate\nbroker keys publish --to jwks.json",
+        exits="0 done, 2 it could not be done",
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|rotate|publish")
-    for name, what in (
-        ("list", "every key, and until when something of it may be alive"),
-        ("rotate", "make a new key and retire the active one"),
-        ("publish", "write the public keys as a JWK Set"),
-    ):
-        action = actions.add_parser(name, help=what)
-        action.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
-        if name == "publish":
-            action.add_argument("--to", type=Path, metavar="FILE", help="this file, instead of stdout")
-        else:
-            action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+
+    listing = actions.add_parser("list", help="every key, and until when something of it may be alive")
+    describe(
+        listing,
+        what="Which key signs, which are still published, and until when: the active one first.",
+        examples="broker keys list\nbroker keys list --json",
+        exits="0 listed, 2 the keys cannot be used, and why",
+    )
+
+    rotating = actions.add_parser("rotate", help="make a new key and retire the active one")
+    describe(
+        rotating,
+        what="A new key signs from now on. The old one stays published until nothing that it signed can be\n"
+        "alive. Where keys are published to a file, publish them again.",
+        examples="broker keys rotate",
+        exits="0 rotated, 2 the keys cannot be used, and why",
+    )
+
+    publishing = actions.add_parser("publish", help="write the public keys as a JWK Set")
+    describe(
+        publishing,
+        what="Write the JWK Set, for backends of a broker that has no HTTP door: again after each rotation.",
+        examples="broker keys publish --to jwks.json",
+        exits="0 written, 2 it could not be written",
+    )
+    publishing.add_argument("--to", type=Path, metavar="FILE", help="this file (default: to stdout)")
+
+    for action in (listing, rotating):
+        action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+    for action in (listing, rotating, publishing):
+        config_option(action)
 
 
 def run(arguments: argparse.Namespace) -> int:

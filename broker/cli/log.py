@@ -1,11 +1,4 @@
-"""Read the delegation log: list calls, show one, verify all.
-
-  broker log list --subject alice --outcome refused     what was refused to alice
-  broker log show TXN                                   one call, with everybody in it
-  broker log verify --checkpoint FILE                   is the log what was written?
-
-`verify` ends with 0 where the log is whole, 1 where it was tampered with, 2 where it cannot tell.
-"""
+"""Read the delegation log: list calls, show one, verify all."""
 
 import argparse
 import json
@@ -17,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from broker.checkpoint import LogVerifier, open_note, split_notes
+from broker.cli.parser import config_option, describe
 from broker.errors import LogTampered, Usage
 from broker.keys import log_public_key
 from broker.places import places
@@ -26,43 +20,86 @@ from broker.store.ledger import statements
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        examples="broker log list --subject alice --outcome refused     what was refused to alice\n"
+        "broker log show TXN                                   one call, with everybody in it\n"
+        "broker log verify --checkpoint FILE                   is the log what was written?",
+        exits="0 yes, 1 the log was tampered with, 2 the log cannot be read, or verify cannot tell",
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|verify")
 
     listing = actions.add_parser("list", help="calls, the newest first")
+    describe(
+        listing,
+        what="List the calls, the newest first, each with the rule or the reason that decided it.",
+        examples="broker log list\n"
+        "broker log list --subject alice --outcome refused --since 2026-12-31\n"
+        "broker log list --limit 20 --before 4711              the next page",
+        exits="0 listed, also where there is none; 2 the log cannot be read",
+    )
     _where(listing)
-    for name, what in (
-        ("subject", "for whom"),
-        ("agent", "who called"),
-        ("tool", "which tool"),
-        ("backend", "at which backend"),
-        ("txn", "this call only"),
+    for name, metavar, what in (
+        ("subject", "NAME", "for whom"),
+        ("agent", "NAME", "who called"),
+        ("tool", "NAME", "which tool"),
+        ("backend", "NAME", "at which backend"),
+        ("txn", "TXN", "this call only"),
     ):
-        listing.add_argument(f"--{name}", help=what)
-    listing.add_argument("--outcome", choices=history.OUTCOMES, help="how it ended")
-    listing.add_argument("--since", type=_time, help="from this time on (UTC), as 2026-12-31 or longer")
-    listing.add_argument("--until", type=_time, help="before this time (UTC)")
-    listing.add_argument("--limit", type=int, default=50, help="how many on a page (50)")
+        listing.add_argument(f"--{name}", metavar=metavar, help=what)
+    listing.add_argument(
+        "--outcome",
+        choices=history.OUTCOMES,
+        metavar="OUTCOME",
+        help=f"how it ended: {', '.join(history.OUTCOMES)}",
+    )
+    listing.add_argument(
+        "--since", type=_time, metavar="TIME", help="from this time on (UTC), as 2026-12-31 or longer"
+    )
+    listing.add_argument("--until", type=_time, metavar="TIME", help="before this time (UTC)")
+    listing.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="how many on a page (default: %(default)s)"
+    )
     listing.add_argument("--before", type=int, metavar="INDEX", help="the next page: before this index")
     listing.add_argument("--everything", action="store_true", help="sessions and catalogs too")
 
     showing = actions.add_parser("show", help="every event of one call")
+    describe(
+        showing,
+        what="Show one call: who acts for whom, what was asked, and every event of it.",
+        examples="broker log show 01a209f0-a193",
+        exits="0 shown, 2 no call, or more than one, has such an id, or the log cannot be read",
+    )
     _where(showing)
-    showing.add_argument("txn", help="id of the call, or how it begins")
+    showing.add_argument("txn", metavar="TXN", help="id of the call, or how it begins")
 
     verifying = actions.add_parser("verify", help="is the log what was written?")
+    describe(
+        verifying,
+        what="Say whether the log is what was written.\n\n"
+        "Without a checkpoint from elsewhere, a log that was cut or replaced as a whole does not show.",
+        examples="broker log verify --checkpoint /mnt/elsewhere/broker.checkpoints",
+        exits="0 whole, 1 tampered with, and where; 2 it cannot tell",
+    )
     _where(verifying)
-    verifying.add_argument("--checkpoint", type=Path, help="a file of checkpoints that was kept elsewhere")
+    verifying.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="a file of checkpoints that was kept elsewhere"
+    )
     verifying.add_argument(
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"
     )
     verifying.add_argument(
-        "--key", metavar="VKEY", help="the log's public key, as an earlier verify printed it"
+        "--key",
+        metavar="VKEY",
+        help="the log's public key, as an earlier verify printed it (default: the one in `keys`)",
     )
 
 
 def _where(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
-    parser.add_argument("--store", type=Path, help="the log's file, instead of the one that the config names")
+    config_option(parser)
+    parser.add_argument(
+        "--store", type=Path, metavar="FILE", help="the log's file (default: the one that the config names)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
 
 

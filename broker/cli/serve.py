@@ -1,15 +1,15 @@
 """Serve agents over HTTP: MCP's streamable HTTP at /mcp, its older SSE transport at /sse.
 
-The keys are at /.well-known/jwks.json, readiness at /readyz. SIGHUP loads the tools.toml again, and so
-does a change of the file; SIGTERM lets the calls under way finish.
+The keys are at /.well-known/jwks.json, readiness at /readyz. SIGHUP loads the tools.toml again, and
+so does a change of the file; SIGTERM lets the calls under way finish.
 """
 
 import argparse
-from pathlib import Path
 
 import anyio
 
 from broker.catalog import Catalog
+from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.server.app import Listen, serve
 from broker.server.quiet import quiet_logs
@@ -17,12 +17,21 @@ from broker.server.quiet import quiet_logs
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--config", type=Path, default=Path("tools.toml"), metavar="FILE")
-    parser.add_argument(
-        "--listen", metavar="HOST:PORT", help="instead of the file's `listen`; port 0 takes a free one"
+    describe(
+        parser,
+        examples="broker serve\n"
+        "broker serve --config /etc/broker/tools.toml --listen 127.0.0.1:0\n"
+        "broker serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem",
+        exits="0 when told to end, 1 tools.toml has mistakes, 2 it cannot start, and why",
     )
-    parser.add_argument("--tls-cert", metavar="PEM", help="certificate chain")
-    parser.add_argument("--tls-key", metavar="PEM", help="its private key")
+    config_option(parser)
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="port 0 takes a free one (default: `listen` in the file, else where `issuer` says)",
+    )
+    parser.add_argument("--tls-cert", metavar="PEM", help="certificate chain (default: plain HTTP)")
+    parser.add_argument("--tls-key", metavar="PEM", help="its private key; both or neither")
     parser.add_argument(
         "--insecure-http",
         action="store_true",

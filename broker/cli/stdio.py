@@ -1,7 +1,7 @@
 """Serve one agent over stdin and stdout.
 
-The session credential comes from the environment: BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE with the
-path of a file that only its owner can read. stdout is the wire; everything else goes to stderr.
+The session credential comes from the environment: BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE with
+the path of a file that only its owner can read. stdout is the wire; everything else goes to stderr.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 
+from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.server.app import stdio
 from broker.server.quiet import quiet_logs
@@ -20,7 +21,12 @@ _MAX_CREDENTIAL = 64 * 1024
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--config", type=Path, default=Path("tools.toml"), metavar="FILE")
+    describe(
+        parser,
+        examples="BROKER_CREDENTIAL_FILE=alice.credential broker stdio --config tools.toml",
+        exits="0 when stdin ends, 1 the credential is refused or tools.toml has mistakes, 2 it cannot start",
+    )
+    config_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

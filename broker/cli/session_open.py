@@ -1,0 +1,166 @@
+"""`broker session open`: apart from its siblings, which need neither the catalog nor the keys."""
+
+import argparse
+import os
+import re
+import secrets
+import shlex
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TextIO
+
+import anyio
+
+from broker.catalog import Catalog
+from broker.chain import Chain, Principal, principal_name
+from broker.cli.session import now_ms, shown
+from broker.errors import Code, Usage
+from broker.keys import KeyRing
+from broker.mint import TokenMinter
+from broker.places import log_origin
+from broker.session import Assertion, Session, opened_record
+from broker.session_claims import SessionClaims
+from broker.store.sqlite import Store
+from broker.tools_toml import load
+
+MIN_FOR_S = 60
+MAX_FOR_S = 30 * 24 * 3600
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What `open` was asked for, checked."""
+
+    subject: str
+    agent: str | None
+    roles: tuple[str, ...]
+    seconds: int
+    acr: str | None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open a session and print its credential, once.
+
+    The credential is all that goes to stdout. It is kept nowhere: whoever loses it opens another session.
+    """
+    catalog = load(arguments.config)
+    wish = _wish(arguments, catalog)
+    if arguments.to is None:
+        session, credential = anyio.run(_open_session, catalog, wish)
+        print(credential, flush=True)
+    else:
+        # The file first: where it cannot be written there shall be no session that nobody can use.
+        with _private_file(arguments.to) as file:
+            session, credential = anyio.run(_open_session, catalog, wish)
+            file.write(credential + "\n")
+    roles = ", ".join(session.roles)
+    until = shown(session.expires_s * 1000)
+    print(f"opened session {session.sid}: {session.chain}, as {roles}, until {until}", file=sys.stderr)
+    config = (
+        "" if arguments.config == Path("tools.toml") else f" --config {shlex.quote(str(arguments.config))}"
+    )
+    print(f"end it with: broker session revoke {session.sid}{config}", file=sys.stderr)
+    return 0
+
+
+def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
+    roles = tuple(dict.fromkeys(arguments.roles))
+    for role in roles:
+        if role not in catalog.roles:
+            near = get_close_matches(role, list(catalog.roles), n=1, cutoff=0.5)
+            known = ", ".join(sorted(catalog.roles)) or "none"
+            hint = f"did you mean `{near[0]}`?" if near else f"the roles are: {known}"
+            raise Usage(f"{catalog.source} has no role {role!r}; {hint}")
+    subject = principal_name(arguments.subject, "--subject", Code.USAGE)
+    agent: str | None = None
+    if arguments.agent is not None:
+        agent = principal_name(arguments.agent, "--agent", Code.USAGE)
+    acr = None if arguments.acr is None else principal_name(arguments.acr, "--acr", Code.USAGE)
+    return _Wish(
+        subject=subject,
+        agent=None if agent == subject else agent,
+        roles=roles,
+        seconds=_seconds(arguments.lifetime),
+        acr=acr,
+    )
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,8})([smhd])", text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not MIN_FOR_S <= seconds <= MAX_FOR_S:
+        raise Usage(f"--for {text!r}: write a time from 60s to 30d, such as 30m, 8h or 7d")
+    return seconds
+
+
+async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
+    """A session, and its credential.
+
+    1. The key that will sign is published for as long as the credential lives.
+    2. The session is kept, and its record is durable.
+    3. Only then is there a credential.
+    """
+    opened_ms = now_ms()
+    issuer = catalog.broker.issuer
+    agent = () if wish.agent is None else (Principal(issuer, wish.agent),)
+    session = Session(
+        # As long as the ids of other sessions, and without a dash in front, as they are.
+        sid=secrets.token_urlsafe(32).lstrip("-")[:22],
+        kind="broker",
+        issuer="broker",
+        chain=Chain(Principal(issuer, wish.subject), agent),
+        roles=wish.roles,
+        assertions=tuple(
+            Assertion(role=role, because="given by `broker session open`") for role in wish.roles
+        ),
+        opened_ms=opened_ms,
+        expires_s=opened_ms // 1000 + wish.seconds,
+        acr=wish.acr,
+    )
+    # 1. A key that lasts.
+    keys = KeyRing.open(Path(catalog.broker.keys), now_s=opened_ms // 1000)
+    key = keys.active
+    keys.signed_until(key.kid, session.expires_s)
+    # 2. Kept.
+    async with Store.open(Path(catalog.broker.store), origin=log_origin(issuer), now_ms=now_ms) as store:
+        await store.open_session(session, opened_record(session, catalog=catalog.digest))
+    # 3. Signed.
+    credential = TokenMinter(lambda: key).mint_session_credential(
+        SessionClaims(
+            iss=issuer,
+            sub=wish.subject,
+            client_id=wish.agent,
+            roles=session.roles,
+            sid=session.sid,
+            iat=opened_ms // 1000,
+            exp=session.expires_s,
+            acr=wish.acr,
+        )
+    )
+    return session, credential
+
+
+@contextmanager
+def _private_file(path: Path) -> Generator[TextIO]:
+    """A new file of the owner's alone, that stands in the place of `path` once it is whole."""
+    if path.is_dir():
+        raise Usage(f"--to {path}: that is a directory")
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                fresh.unlink()
+    except OSError as error:
+        raise Usage(f"--to {path}: cannot write there: {error.strerror}") from error
