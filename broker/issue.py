@@ -4,17 +4,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from broker.canonical import Json, canonical_json, digest
-from broker.catalog import Catalog, Tool
+from broker.canonical import Json
+from broker.catalog import Catalog, Grant, Tool
 from broker.chain import Chain
 from broker.claims import CallClaims, LogPosition
-from broker.errors import Code, Rejected
+from broker.errors import Code, LogUnavailable, Rejected
 from broker.mint import Minter
-from broker.policy import Allowed, Refused, decide
+from broker.policy import Arguments, Refused, decide, rate_exceeded, rate_key, refused
 from broker.record import Record
 from broker.request import PlannedRequest
 from broker.session import Session
 from broker.store.protocols import Entry, Log, RateCondition, Unmet
+
+_BROKEN = Refused(
+    code=Code.INTERNAL,
+    reason="the broker failed before there was a token",
+    shown_code=Code.INTERNAL,
+    shown="The broker failed.",
+)
 
 
 class Authenticate(Protocol):
@@ -65,7 +72,7 @@ class _Occasion:
     txn: str
 
 
-_UNMET = {
+_GONE = {
     Unmet.SESSION_UNKNOWN: (Code.SESSION_UNKNOWN, "The session is not known to this broker; open a new one."),
     Unmet.SESSION_REVOKED: (
         Code.SESSION_REVOKED,
@@ -110,31 +117,33 @@ class Issuer:
             LogUnavailable: nothing is issued, nothing may be called.
         """
         at = _Occasion(ask=ask, catalog=self.catalog(), now_ms=self.now_ms(), txn=self.new_txn())
+        try:
+            return await self._issue(at)
+        except LogUnavailable:
+            raise
+        except Exception:
+            # A defect of ours is a refusal too. It is told as what it is at the door.
+            await self._deny(at, _BROKEN)
+            raise
+
+    async def _issue(self, at: _Occasion) -> Issued | Denied:
+        ask = at.ask
 
         # 1. Authenticate.
         try:
             session = await self.authenticate(ask.credential, now_ms=at.now_ms)
         except Rejected as rejected:
-            return await self._deny(at, _refused(rejected))
+            return await self._deny(at, refused(rejected))
 
         # 2. Decide.
-        arguments_sha256: str | None = None
         try:
-            arguments = canonical_json(dict(ask.arguments))
-            arguments_sha256 = digest(arguments)
-            _require_bounded(arguments, at.catalog.broker.max_arguments_bytes)
-            decision = decide(session, at.catalog, ask.tool, ask.arguments, now_s=at.now_ms // 1000)
-            if isinstance(decision, Refused):
-                return await self._deny(at, decision, session, arguments_sha256)
-            tool = decision.tool
-            request = tool.request.plan(
-                url=tool.backend.url,
-                audience=tool.backend.audience,
-                headers=tool.headers,
-                arguments=ask.arguments,
-            )
+            arguments = Arguments.of(ask.arguments)
         except Rejected as rejected:
-            return await self._deny(at, _refused(rejected), session, arguments_sha256)
+            return await self._deny(at, refused(rejected), session)
+        decision = decide(session, at.catalog, ask.tool, arguments, now_s=at.now_ms // 1000)
+        if isinstance(decision, Refused):
+            return await self._deny(at, decision, session, arguments)
+        tool, request = decision.tool, decision.request
 
         # 3. Chain.
         chain = session.chain
@@ -147,39 +156,42 @@ class Issuer:
             "sid": session.sid,
             "tool": tool.name,
             "backend": tool.backend.name,
-            "rule": decision.rule,
             "catalog": at.catalog.digest,
-            "arguments_sha256": arguments_sha256,
-            "arguments": {name: value for name, value in ask.arguments.items() if name in tool.keep} or None,
-        }
-        token_facts: dict[str, Json] = {
+            "arguments_sha256": arguments.sha256,
+            "arguments": arguments.kept(tool.keep) or None,
             "action": tool.action,
             "aud": tool.backend.audience,
             "method": request.binding.method,
-            "location": request.binding.location,
+            "location": tool.request.outline(
+                audience=tool.backend.audience,
+                arguments=ask.arguments,
+                keep=tool.keep,
+                location=request.binding.location,
+            ),
             "jti": jti,
             "exp": exp,
         }
-
-        def otherwise(unmet: Unmet) -> Record:
-            code, reason = _reason(unmet, decision)
-            why: dict[str, Json] = {"code": code, "reason": reason}
-            return Record(event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=facts | why)
-
-        appended = await self.log.append(
-            Entry(
-                record=Record(
-                    event="allowed", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=facts | token_facts
-                ),
-                sid=session.sid,
-                rate=_rate_condition(decision, chain, at.now_ms),
-                otherwise=otherwise,
+        for grant in decision.grants:
+            appended = await self.log.append(
+                Entry(
+                    record=Record(
+                        event="allowed",
+                        time_ms=at.now_ms,
+                        txn=at.txn,
+                        chain=chain,
+                        fields=facts | {"rule": grant.rule},
+                    ),
+                    sid=session.sid,
+                    rate=_rate_condition(grant, chain, at.now_ms),
+                )
             )
-        )
+            # Where its rate is used up, another grant may leave a call.
+            if appended.unmet is not Unmet.RATE_EXCEEDED:
+                break
+        else:
+            return await self._deny(at, rate_exceeded(decision), session, arguments)
         if appended.unmet is not None:
-            code, reason = _reason(appended.unmet, decision)
-            refused = Refused(code=code, reason=reason, shown_code=code, shown=reason, rule=decision.rule)
-            return Denied(refused=refused, txn=at.txn)
+            return await self._deny(at, _session_gone(appended.unmet, grant, tool), session, arguments)
 
         # 5. Mint.
         token = self.minter.mint(
@@ -195,7 +207,7 @@ class Issuer:
                 exp=exp,
                 tool=tool.name,
                 request=request.binding,
-                arguments_sha256=arguments_sha256,
+                arguments_sha256=arguments.sha256,
                 log=LogPosition(origin=self.log.origin, index=appended.index),
                 acr=session.acr,
                 amr=session.amr,
@@ -208,68 +220,53 @@ class Issuer:
             request=request,
             txn=at.txn,
             jti=jti,
-            rule=decision.rule,
+            rule=grant.rule,
             index=appended.index,
         )
 
     async def _deny(
         self,
         at: _Occasion,
-        refused: Refused,
+        refusal: Refused,
         session: Session | None = None,
-        arguments_sha256: str | None = None,
+        arguments: Arguments | None = None,
     ) -> Denied:
         """A refusal is a record too, and durable before the caller hears of it."""
         tool = at.catalog.tools.get(at.ask.tool)
+        kept: dict[str, Json] | None = None
+        if arguments is not None and refusal.taken_by is not None:
+            kept = arguments.kept(refusal.taken_by.keep)
         fields: dict[str, Json] = {
             "sid": None if session is None else session.sid,
             # The agent's own words: bounded, and without lone surrogates.
             "tool": at.ask.tool[:128].encode(errors="replace").decode(),
             "backend": None if tool is None else tool.backend.name,
-            "rule": refused.rule,
+            "rule": refusal.rule,
             "catalog": at.catalog.digest,
-            "arguments_sha256": arguments_sha256,
-            "code": refused.code,
-            "reason": refused.reason,
+            "arguments_sha256": None if arguments is None else arguments.sha256,
+            "arguments": kept or None,
+            "code": refusal.code,
+            "reason": refusal.reason,
         }
         chain = None if session is None else session.chain
         record = Record(event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=fields)
         await self.log.append(Entry(record=record))
-        return Denied(refused=refused, txn=at.txn)
+        return Denied(refused=refusal, txn=at.txn)
 
 
-def _refused(rejected: Rejected) -> Refused:
-    return Refused(
-        code=rejected.code, reason=rejected.message, shown_code=rejected.code, shown=rejected.message
-    )
-
-
-def _require_bounded(arguments: bytes, most: int) -> None:
-    if len(arguments) > most:
-        raise Rejected(
-            Code.ARGUMENTS_TOO_LARGE,
-            f"The arguments have {len(arguments)} bytes; at most {most} are taken.",
-        )
-
-
-def _rate_condition(allowed: Allowed, chain: Chain, now_ms: int) -> RateCondition | None:
-    if allowed.rate is None:
+def _rate_condition(grant: Grant, chain: Chain, now_ms: int) -> RateCondition | None:
+    if grant.rate is None:
         return None
-    # The agent's own allowance under this rule: another agent of the same subject has its own.
-    parts = (allowed.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub)
     return RateCondition(
-        key=digest(canonical_json(list(parts))),
-        limit=allowed.rate.limit,
-        since_ms=now_ms - allowed.rate.window_s * 1000,
+        key=rate_key(grant, chain),
+        limit=grant.rate.limit,
+        since_ms=now_ms - grant.rate.window_s * 1000,
     )
 
 
-def _reason(unmet: Unmet, allowed: Allowed) -> tuple[Code, str]:
-    """What to say where the transaction finds that a condition does not hold."""
-    if unmet is Unmet.RATE_EXCEEDED and allowed.rate is not None:
-        limit, window_s = allowed.rate.limit, allowed.rate.window_s
-        return (
-            Code.RATE_EXCEEDED,
-            f"At most {limit} calls in {window_s} seconds are granted; try again later.",
-        )
-    return _UNMET[unmet]
+def _session_gone(unmet: Unmet, grant: Grant, tool: Tool) -> Refused:
+    """What to say where the transaction finds that the session no longer stands."""
+    code, sentence = _GONE[unmet]
+    return Refused(
+        code=code, reason=sentence, shown_code=code, shown=sentence, rule=grant.rule, taken_by=tool
+    )

@@ -151,13 +151,7 @@ class KeyRing:
 
     def key_set(self, *, now_s: int) -> KeySet:
         """The public keys of which something may still be alive."""
-        return KeySet(
-            tuple(
-                PublicKey(kid=each.key.kid, alg="ES256", key=each.key.private_key.public_key())
-                for each in self._stored
-                if each.until_s is None or now_s < each.until_s
-            )
-        )
+        return _key_set(self._stored, now_s)
 
     def public_jwks(self, *, now_s: int) -> dict[str, Json]:
         """The same as a JWK Set (RFC 7517 §5): public members only, written out one by one."""
@@ -238,6 +232,33 @@ class KeyRing:
             return False
         self._stored = stored
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class KeysAsTheyLie:
+    """The public keys of a directory, for a command that must not make any: there may be none."""
+
+    directory: Path
+
+    def key_set(self, *, now_s: int) -> KeySet:
+        """Those of which something may still be alive. Raises KeysUnsafe."""
+        try:
+            if not self.directory.exists():
+                return KeySet(())
+            _require_private(self.directory)
+            return _key_set(_load(self.directory), now_s)
+        except OSError as error:
+            raise KeysUnsafe(f"cannot use the key directory {self.directory}: {error.strerror}") from error
+
+
+def _key_set(stored: tuple[_Stored, ...], now_s: int) -> KeySet:
+    return KeySet(
+        tuple(
+            PublicKey(kid=each.key.kid, alg="ES256", key=each.key.private_key.public_key())
+            for each in stored
+            if each.until_s is None or now_s < each.until_s
+        )
+    )
 
 
 def _state(stored: _Stored, now_s: int) -> Literal["active", "retiring", "retired"]:

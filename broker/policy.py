@@ -1,14 +1,16 @@
 """Whether a session may call a tool with these arguments now, and by which rule."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
-from broker.canonical import Json
-from broker.catalog import Catalog, Grant, Rate, Tool
-from broker.errors import Code
+from broker.canonical import Json, canonical_json, digest
+from broker.catalog import Catalog, Grant, Tool
+from broker.chain import Chain
+from broker.errors import Code, Rejected
 from broker.plain_text import plain
+from broker.request import PlannedRequest
 from broker.session import Session
 
 ASSURANCE = ("aal1", "aal2", "aal3")
@@ -16,12 +18,41 @@ ASSURANCE = ("aal1", "aal2", "aal3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """The arguments of one call, in the one form that is bounded, digested and decided about.
+
+    Attributes:
+        canonical: RFC 8785. sha256: its digest.
+    """
+
+    values: Mapping[str, Json]
+    canonical: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, values: Mapping[str, Json]) -> "Arguments":
+        """Raises Rejected, `arguments.unsafe`, where they have no canonical form."""
+        # One level down, as a record holds those that a tool keeps: what is decided can be written.
+        held = canonical_json({"arguments": dict(values)})
+        canonical = held[len(b'{"arguments":') : -1]
+        return cls(values=values, canonical=canonical, sha256=digest(canonical))
+
+    def kept(self, keep: AbstractSet[str]) -> dict[str, Json]:
+        """Those that the tool wants in clear in the log."""
+        return {name: value for name, value in self.values.items() if name in keep}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """By this rule. `rate` still has to be held against the log, in the transaction that records."""
+    """A call that may be made, this way, by the first of these grants whose rate is not used up.
+
+    Attributes:
+        grants: at least one. What their rates leave is for the log to say, in the transaction that records.
+    """
 
     tool: Tool
-    rule: str
-    rate: Rate | None
+    grants: tuple[Grant, ...]
+    request: PlannedRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +60,10 @@ class Refused:
     """Why not.
 
     Attributes:
-        code, reason: for the log and the reviewer: exact.
+        code, reason: for the log and the reviewer: exact, and no argument's value in it.
         shown_code, shown: for the agent: what it can act on, without saying what others may do.
         rule: the rule that came nearest, where one did.
+        taken_by: the tool, where it takes the arguments: those that it keeps may stand in the log.
     """
 
     code: Code
@@ -39,28 +71,36 @@ class Refused:
     shown_code: Code
     shown: str
     rule: str | None = None
+    taken_by: Tool | None = None
 
 
 Decision: TypeAlias = Allowed | Refused
 
 
 def decide(
-    session: Session, catalog: Catalog, tool_name: str, arguments: Mapping[str, Json], *, now_s: int
+    session: Session, catalog: Catalog, tool_name: str, arguments: Arguments, *, now_s: int
 ) -> Decision:
     """Decide one call. Pure: equal inputs give equal answers. What is not granted is refused.
 
-    1. The tool exists.
-    2. A grant of one of the session's roles names it, and has not ended. No role, no grant: no.
-    3. The arguments are what the tool takes.
-    4. The session's assurance is what the tool asks for.
-    5. The arguments are within one of those grants; the first that fits is the rule. One without a
-       rate goes before one with a rate, so that an allowance is used only where it is needed.
+    1. The arguments are of a bounded size, whatever they are for.
+    2. The tool exists.
+    3. A grant of one of the session's roles names it, and has not ended. No role, no grant: no.
+    4. The arguments are what the tool takes.
+    5. The session's assurance is what the tool asks for.
+    6. The arguments are within one of those grants: in their order, but one without a rate goes before
+       all with a rate, so that an allowance is used only where it is needed.
+    7. The request can be built from the arguments, and from nothing else.
     """
-    # 1. Exists.
+    # 1. Bounded.
+    size, most = len(arguments.canonical), catalog.broker.max_arguments_bytes
+    if size > most:
+        sentence = f"The arguments have {size} bytes; at most {most} are taken."
+        return _same(Code.ARGUMENTS_TOO_LARGE, sentence)
+    # 2. Exists.
     tool = catalog.tools.get(tool_name)
     if tool is None:
         return _unavailable(tool_name, Code.TOOL_UNKNOWN, "no such tool")
-    # 2. Named.
+    # 3. Named.
     naming = tuple(grants_for(session, catalog, tool_name))
     if not naming:
         return _unavailable(tool_name, Code.TOOL_NOT_GRANTED, "no grant of the session's roles names it")
@@ -68,28 +108,44 @@ def decide(
     if not living:
         rule = naming[-1].rule
         return _unavailable(tool_name, Code.GRANT_ENDED, f"its grant {rule} has ended", rule)
-    # 3. Taken.
-    problems = tool.input.problems(dict(arguments))
+    nearest = living[0]
+    # 4. Taken.
+    values = dict(arguments.values)
+    problems = tool.input.problems(values)
     if problems:
-        sentence = f"The arguments do not fit the tool's input schema: {'; '.join(problems)}."
-        return _same(Code.ARGUMENTS_INVALID, sentence, living[0].rule)
-    # 4. Assured.
+        return Refused(
+            code=Code.ARGUMENTS_INVALID,
+            reason=f"the arguments break the tool's input schema: {'; '.join(tool.input.broken(values))}",
+            shown_code=Code.ARGUMENTS_INVALID,
+            shown=f"The arguments do not fit the tool's input schema: {'; '.join(problems)}.",
+            rule=nearest.rule,
+        )
+    # 5. Assured.
     if not assured(session, tool):
         sentence = f"The tool asks for the assurance {tool.acr}; the session has {session.acr or 'none'}."
-        return _same(Code.ASSURANCE_INSUFFICIENT, sentence, living[0].rule)
-    # 5. Within.
+        return _same(Code.ASSURANCE_INSUFFICIENT, sentence, nearest.rule, tool)
+    # 6. Within.
     fitting = [grant for grant in living if not outside(grant, arguments)]
     if not fitting:
-        found = outside(living[0], arguments)
+        broken = () if nearest.arguments is None else nearest.arguments.broken(values)
         return Refused(
             code=Code.ARGUMENTS_NOT_GRANTED,
-            reason=f"outside of {living[0].rule}: {'; '.join(found)}",
+            reason=f"outside of {nearest.rule}: {'; '.join(broken)}",
             shown_code=Code.ARGUMENTS_NOT_GRANTED,
             shown="The tool is granted, but not with these arguments. Ask whoever granted it, or use others.",
-            rule=living[0].rule,
+            rule=nearest.rule,
+            taken_by=tool,
         )
-    chosen = next((grant for grant in fitting if grant.rate is None), fitting[0])
-    return Allowed(tool=tool, rule=chosen.rule, rate=chosen.rate)
+    unlimited = next((grant for grant in fitting if grant.rate is None), None)
+    grants = tuple(fitting) if unlimited is None else (unlimited,)
+    # 7. Built.
+    try:
+        request = tool.request.plan(
+            url=tool.backend.url, audience=tool.backend.audience, headers=tool.headers, arguments=values
+        )
+    except Rejected as rejected:
+        return _same(rejected.code, rejected.message, grants[0].rule, tool)
+    return Allowed(tool=tool, grants=grants, request=request)
 
 
 def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ...]:
@@ -123,18 +179,41 @@ def ended(grant: Grant, now_s: int) -> bool:
     return grant.until_s is not None and now_s >= grant.until_s
 
 
-def outside(grant: Grant, arguments: Mapping[str, Json]) -> tuple[str, ...]:
-    """What of the arguments the grant does not cover; empty where it covers all."""
-    return () if grant.arguments is None else grant.arguments.problems(dict(arguments))
+def outside(grant: Grant, arguments: Arguments) -> tuple[str, ...]:
+    """What of the arguments the grant does not cover, with their values; empty where it covers all."""
+    return () if grant.arguments is None else grant.arguments.problems(dict(arguments.values))
 
 
 def assured(session: Session, tool: Tool) -> bool:
     """Whether the session's assurance is at least the tool's."""
-    return tool.acr is None or _level(session.acr) >= _level(tool.acr)
+    if tool.acr is None:
+        return True
+    # One that is not known cannot be met.
+    return tool.acr in ASSURANCE and _level(session.acr) >= _level(tool.acr)
 
 
 def _level(acr: str | None) -> int:
     return ASSURANCE.index(acr) if acr in ASSURANCE else -1
+
+
+def rate_key(grant: Grant, chain: Chain) -> str:
+    """What the log counts a grant's calls by: each agent of each subject has an allowance of its own."""
+    parts = (grant.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub)
+    return digest(canonical_json(list(parts)))
+
+
+def rate_exceeded(allowed: Allowed) -> Refused:
+    """What is said where the log finds that no rate of an allowed call leaves another one."""
+    rates = " or ".join(
+        f"{grant.rate.limit} calls in {grant.rate.window_s} seconds" for grant in allowed.grants if grant.rate
+    )
+    sentence = f"At most {rates} are granted; try again later."
+    return _same(Code.RATE_EXCEEDED, sentence, allowed.grants[0].rule, allowed.tool)
+
+
+def refused(rejected: Rejected) -> Refused:
+    """A refusal before any rule, for the one reason that everybody may hear."""
+    return _same(rejected.code, rejected.message)
 
 
 def _unavailable(tool_name: str, code: Code, reason: str, rule: str | None = None) -> Refused:
@@ -148,5 +227,5 @@ def _unavailable(tool_name: str, code: Code, reason: str, rule: str | None = Non
     )
 
 
-def _same(code: Code, sentence: str, rule: str) -> Refused:
-    return Refused(code=code, reason=sentence, shown_code=code, shown=sentence, rule=rule)
+def _same(code: Code, sentence: str, rule: str | None = None, taken_by: Tool | None = None) -> Refused:
+    return Refused(code=code, reason=sentence, shown_code=code, shown=sentence, rule=rule, taken_by=taken_by)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -151,6 +151,28 @@ class RequestTemplate:
         return PlannedRequest(
             method=self.method, url=url.rstrip("/") + path, headers=headers, body=body, binding=binding
         )
+
+    def outline(
+        self, *, audience: str, arguments: Mapping[str, Json], keep: AbstractSet[str], location: str
+    ) -> str:
+        """The location of a planned request as the log may hold it: `{name}` in place of each value that
+        the tool does not keep. Nothing that was sent has a brace in it, so each says what it is."""
+        if keep >= arguments.keys():
+            return location
+        path = self.parts[0]
+        for position in range(1, len(self.parts), 2):
+            name = self.parts[position]
+            shown = _segment(name, arguments[name]) if name in keep else f"{{{name}}}"
+            path += shown + self.parts[position + 1]
+        rest = sorted(arguments.keys() - set(self.fields))
+        if rest and self.method not in _WITH_BODY:
+            path += "?" + "&".join(
+                _query({name: arguments[name]})
+                if name in keep
+                else f"{_encode(name, name)}={{{_encode(name, name)}}}"
+                for name in rest
+            )
+        return audience.rstrip("/") + path
 
 
 def _require_segment(segment: str) -> None:

@@ -1,6 +1,7 @@
 """A JSON Schema (2020-12), compiled once, that says what is wrong with a value."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, cast
 
 from jsonschema import Draft202012Validator
@@ -39,15 +40,30 @@ class Schema:
 
     def problems(self, value: Json) -> tuple[str, ...]:
         """What is wrong with `value`, for a model to mend it; at most five, empty where nothing is."""
-        found: list[str] = []
+        return tuple(_problem(error) for error in self._first_errors(value))
+
+    def broken(self, value: Json) -> tuple[str, ...]:
+        """The same in the schema's own words, `properties/amount/maximum = 100`: for a log that must hold
+        nothing of the value, and so neither its members nor the names that it has made up."""
+        return tuple(_broken(error) for error in self._first_errors(value))
+
+    def _first_errors(self, value: Json) -> Iterator[ValidationError]:
         # The stubs of jsonschema leave the type of a value partly unknown.
         validator = cast("Any", self._validator)
-        for error in cast("Iterator[ValidationError]", validator.iter_errors(value)):
-            where = "/".join(str(part) for part in error.absolute_path)
-            found.append(f"{where}: {error.message[:300]}" if where else error.message[:300])
-            if len(found) == 5:  # noqa: PLR2004
-                break
-        return tuple(found)
+        return islice(cast("Iterator[ValidationError]", validator.iter_errors(value)), 5)
+
+
+def _problem(error: ValidationError) -> str:
+    where = "/".join(str(part) for part in error.absolute_path)
+    return f"{where}: {error.message[:300]}" if where else error.message[:300]
+
+
+def _broken(error: ValidationError) -> str:
+    rule = "/".join(str(part) for part in error.absolute_schema_path)
+    if error.validator in {"required", "dependentRequired"}:
+        return f"{rule}: {error.message[:300]}"  # names of the schema's own, and no others
+    limit = cast("object", error.validator_value)
+    return f"{rule} = {limit}"[:300] if isinstance(limit, bool | int | float | str) else rule[:300]
 
 
 def _references(node: object) -> Iterator[str]:

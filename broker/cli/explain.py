@@ -1,14 +1,5 @@
 """Say why a call would be allowed or refused: which assertion gave which role, which rule decided,
 and what would have been needed. Nothing is minted, called or logged.
-
-  broker explain --as SESSION orders_refund '{"order_id": "42", "amount": 900, "reason": "late"}'
-  broker explain --as @FILE orders_get '{"order_id": "42"}'      a credential in a file
-  broker explain --as - orders_get < FILE                        a credential from stdin
-
-SESSION is an id as `broker session list` shows it. A credential itself does not belong on a command
-line, where every user of the machine can read it.
-
-Ends with 0 where the call would be allowed, 1 where it would be refused.
 """
 
 import argparse
@@ -16,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, cast
@@ -25,57 +15,83 @@ import anyio
 
 from broker.authenticate import Authenticator
 from broker.canonical import Json
-from broker.catalog import Catalog
-from broker.errors import Code, LogUnavailable, Rejected, Usage
-from broker.explain import Explanation, explain
-from broker.jws import parse_json_strict
-from broker.keys import KeyRing
+from broker.catalog import Catalog, Grant
+from broker.chain import Chain
+from broker.errors import CatalogInvalid, Code, LogUnavailable, Rejected, Usage
+from broker.explain import Considered, Explanation, Used, explain
+from broker.jws import MAX_BYTES, parse_json_strict
+from broker.keys import KeysAsTheyLie
 from broker.plain_text import plain
-from broker.policy import Allowed, Refused
-from broker.record import Record
+from broker.policy import Allowed, Refused, rate_key
+from broker.record import Record, timestamp
 from broker.session import Session
-from broker.store import history
-from broker.store.ledger import find_session
+from broker.store import glance
 from broker.store.protocols import StoredSession
 from broker.tools_toml import load
+
+_MOST = 400
+"""Characters of one sentence: it may quote an argument."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="who", required=True, metavar="WHO", help="a session's id, @FILE, or - for stdin"
     )
-    parser.add_argument("tool", help="name of the tool")
-    parser.add_argument("arguments", nargs="?", default="{}", help="its arguments, a JSON object")
+    parser.add_argument("tool", metavar="TOOL", help="name of the tool")
+    parser.add_argument(
+        "arguments", nargs="?", default="{}", metavar="ARGS", help="its arguments, a JSON object"
+    )
     parser.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    values = _arguments(arguments.arguments)
-    catalog = load(arguments.config)
+    values = _values(arguments.arguments)
+    catalog = _catalog(arguments.config)
+    store = Path(catalog.broker.store)
     now_ms = time.time_ns() // 1_000_000
+    if not _is_credential(arguments.who) and not store.exists():
+        raise Usage(f"there is no store {store}, and so no session; is --config right?")
     try:
-        session = anyio.run(_session, arguments.who, catalog, now_ms)
+        session = anyio.run(_session, arguments.who, catalog, store, now_ms)
     except Rejected as rejected:
         return _tell_rejected(rejected, as_json=arguments.json)
-    found = explain(session, catalog, arguments.tool, values, now_s=now_ms // 1000)
+
+    def used(grant: Grant) -> Used:
+        return _used(store, grant, session.chain, now_ms)
+
+    found = explain(session, catalog, arguments.tool, values, now_s=now_ms // 1000, used=used)
     if arguments.json:
         print(json.dumps(_as_json(session, found)))
     else:
         for line in _lines(session, arguments.tool, found):
             print(line)
+        if session.kind == "issuer" and not _is_credential(arguments.who):
+            # What gives a role is in the credential, and only its first reading is kept.
+            print("(the roles are those of when the session was opened; its credential tells those of now)")
     return 0 if isinstance(found.decision, Allowed) else 1
 
 
-def _arguments(text: str) -> Mapping[str, Json]:
+def _values(text: str) -> Mapping[str, Json]:
     try:
-        value = parse_json_strict(text.encode(errors="replace"), Code.ARGUMENTS_INVALID)
-    except Rejected as rejected:
-        raise Usage(f"the arguments are {rejected.message}; write a JSON object in quotes") from rejected
+        value = parse_json_strict(text.encode(), Code.ARGUMENTS_INVALID)
+    except (Rejected, UnicodeEncodeError) as error:
+        why = error.message if isinstance(error, Rejected) else "not UTF-8"
+        raise Usage(f"the arguments are {why}; write a JSON object in quotes") from None
     if not isinstance(value, dict):
         raise Usage('the arguments are a JSON object: \'{"order_id": "42"}\'')
     return value
 
+
+def _catalog(path: Path) -> Catalog:
+    try:
+        return load(path)
+    except CatalogInvalid as invalid:
+        # Not the status of a refusal: nobody knows what the file was meant to say.
+        raise Usage(f"{invalid.message}; `broker check` shows them") from None
+
+
+# ── who asks ────────────────────────────────────────────────────────────────
 
 _READ_ONLY = "an explanation writes nothing"
 
@@ -87,9 +103,7 @@ class _KeptSessions:
     path: Path
 
     async def find(self, sid: str) -> StoredSession | None:
-        with suppress(LogUnavailable), history.reading(self.path) as connection:
-            return find_session(connection, sid)
-        return None
+        return glance.stored_session(self.path, sid)
 
     async def open_session(self, session: Session, record: Record) -> NoReturn:  # noqa: ARG002
         raise LogUnavailable(_READ_ONLY)
@@ -101,10 +115,15 @@ class _KeptSessions:
         raise LogUnavailable(_READ_ONLY)
 
 
-async def _session(who: str, catalog: Catalog, now_ms: int) -> Session:
-    kept = _KeptSessions(Path(catalog.broker.store))
-    if who == "-" or who.startswith("@"):
-        keys = KeyRing.open(Path(catalog.broker.keys), now_s=now_ms // 1000)
+def _is_credential(who: str) -> bool:
+    # A JWT has two dots, and a session's id has none.
+    return who == "-" or who.startswith("@") or who.count(".") == 2  # noqa: PLR2004
+
+
+async def _session(who: str, catalog: Catalog, store: Path, now_ms: int) -> Session:
+    kept = _KeptSessions(store)
+    if _is_credential(who):
+        keys = KeysAsTheyLie(Path(catalog.broker.keys))
         authenticate = Authenticator(catalog=lambda: catalog, keys=keys, sessions=kept)
         return await authenticate.examine(_credential(who), now_ms=now_ms)
     stored = await kept.find(who)
@@ -113,63 +132,93 @@ async def _session(who: str, catalog: Catalog, now_ms: int) -> Session:
             Code.SESSION_UNKNOWN, f"there is no session {plain(who, 40)}; see `broker session list --all`"
         )
     if stored.revoked_ms is not None:
-        raise Rejected(Code.SESSION_REVOKED, "the session was revoked")
+        raise Rejected(Code.SESSION_REVOKED, f"the session was revoked at {timestamp(stored.revoked_ms)}")
     if stored.session.expires_s <= now_ms // 1000:
-        raise Rejected(Code.SESSION_EXPIRED, "the session has ended")
+        ended = timestamp(stored.session.expires_s * 1000)
+        raise Rejected(Code.SESSION_EXPIRED, f"the session ended at {ended}")
     return stored.session
 
 
 def _credential(who: str) -> str:
-    if who == "-":
-        return sys.stdin.readline().strip()
+    if who != "-" and not who.startswith("@"):
+        print(
+            "broker explain: every user of this machine can read a credential on a command line; "
+            "give it as @FILE, or as - from stdin",
+            file=sys.stderr,
+        )
+        return who
+    source = "stdin" if who == "-" else who[1:]
     try:
-        return Path(who[1:]).read_text(encoding="utf-8").strip()
+        # One byte more than is taken, so that what is too long is told from what fits.
+        with sys.stdin.buffer if who == "-" else Path(source).open("rb") as file:
+            return file.readline(MAX_BYTES + 1).decode("utf-8").strip()
     except (OSError, ValueError) as error:
-        raise Usage(f"cannot read a credential from {who[1:]}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Usage(f"cannot read a credential from {source}: {why}") from error
+
+
+# ── how much is left ────────────────────────────────────────────────────────
+
+
+def _used(store: Path, grant: Grant, chain: Chain, now_ms: int) -> Used:
+    if grant.rate is None:
+        return Used(count=0, free_ms=None)
+    window_ms = grant.rate.window_s * 1000
+    count, oldest_ms = glance.rate_used(
+        store, rate_key(grant, chain), since_ms=now_ms - window_ms, limit=grant.rate.limit
+    )
+    return Used(count=count, free_ms=None if oldest_ms is None else oldest_ms + window_ms)
+
+
+# ── what is said ────────────────────────────────────────────────────────────
 
 
 def _tell_rejected(rejected: Rejected, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"allowed": False, "code": rejected.code, "reason": rejected.message}))
     else:
-        print(f"refused before any rule: {rejected.message} [{rejected.code}]")
+        print(f"REFUSED before any rule [{rejected.code}]: {rejected.message}")
     return 1
 
 
 def _lines(session: Session, tool: str, found: Explanation) -> list[str]:
-    lines = [f"{plain(str(session.chain))}, session {session.sid}", ""]
+    until = timestamp(session.expires_s * 1000)
+    lines = [f"{plain(str(session.chain))}, session {plain(session.sid, 64)}, until {until}", ""]
     lines += [f"  role {plain(each.role)}: {plain(each.because)}" for each in found.assertions]
     if not session.roles:
         lines.append("  no role: nothing that the credential asserts gives one")
-    lines.append("")
-    for each in found.considered:
-        lines.append(f"  {'✓' if each.fits else '✗'} {each.rule}: {plain(each.because, 400)}")
-    lines.append("")
-    if isinstance(found.decision, Allowed):
-        lines.append(f"{plain(tool)} would be ALLOWED by {found.decision.rule}")
-    else:
-        lines.append(
-            f"{plain(tool)} would be REFUSED [{found.decision.code}]: {plain(found.decision.reason, 400)}"
-        )
-        if found.elsewhere:
-            lines.append(
-                f"it is granted by {', '.join(found.elsewhere)}: a session with that role could call it"
-            )
+    lines += ["", *map(_line, found.considered), ""]
+    decision = found.decision
+    if isinstance(decision, Allowed):
+        lines.append(f"{plain(tool)} would be ALLOWED by {decision.grants[0].rule}")
+        request = decision.request
+        lines.append(f"  {request.method} {plain(request.binding.location, _MOST)}")
+        return lines
+    lines.append(f"{plain(tool)} would be REFUSED [{decision.code}]: {plain(decision.reason, _MOST)}")
+    lines += [f"  needed: {plain(each, _MOST)}" for each in found.needed]
     return lines
+
+
+def _line(each: Considered) -> str:
+    return f"  {'✓' if each.fits else '✗'} {plain(each.rule)}: {plain(each.because, _MOST)}"
 
 
 def _as_json(session: Session, found: Explanation) -> dict[str, Json]:
     decision = found.decision
+    refusal = decision if isinstance(decision, Refused) else None
     return {
-        "allowed": isinstance(decision, Allowed),
-        "rule": decision.rule,
-        "code": decision.code if isinstance(decision, Refused) else None,
-        "reason": decision.reason if isinstance(decision, Refused) else None,
+        "allowed": refusal is None,
+        "rule": decision.grants[0].rule if isinstance(decision, Allowed) else decision.rule,
+        "code": None if refusal is None else refusal.code,
+        "reason": None if refusal is None else refusal.reason,
+        "needed": list(found.needed),
         "sid": session.sid,
         "roles": [{"role": each.role, "because": each.because} for each in found.assertions],
-        "considered": cast(
-            "list[Json]",
-            [{"rule": each.rule, "fits": each.fits, "because": each.because} for each in found.considered],
-        ),
-        "elsewhere": list(found.elsewhere),
+        "considered": _judgements(found.considered),
+        "elsewhere": _judgements(found.elsewhere),
     }
+
+
+def _judgements(considered: tuple[Considered, ...]) -> list[Json]:
+    found = [{"rule": each.rule, "fits": each.fits, "because": each.because} for each in considered]
+    return cast("list[Json]", found)
