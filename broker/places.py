@@ -30,7 +30,7 @@ def places(config: Path) -> Places:
     try:
         document = tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Usage(f"cannot read {config}: {error.strerror}; name the file with --config") from error
+        raise unreadable(config, error) from error
     except ValueError as error:
         raise Usage(f"{config} is not TOML: {error}") from error
     found = document.get("broker")
@@ -40,6 +40,14 @@ def places(config: Path) -> Places:
         keys=(config.parent / str(table.get("keys", DEFAULT_KEYS))).absolute(),
         issuer=str(table.get("issuer", "")),
     )
+
+
+def unreadable(config: Path, error: OSError) -> Usage:
+    """Where a tools.toml was looked for, and what to do."""
+    where = config.absolute()
+    if isinstance(error, FileNotFoundError):
+        return Usage(f"there is no {where}; go to where your tools.toml lies, or name it with --config FILE")
+    return Usage(f"cannot read {where}: {error.strerror}")
 
 
 def store_path(store: str, folder: Path) -> Path:

@@ -28,7 +28,7 @@ from broker.catalog import (
 )
 from broker.claims import MAX_TTL_S
 from broker.errors import CatalogInvalid, Mistake, Usage
-from broker.places import DEFAULT_KEYS, DEFAULT_STORE, store_path
+from broker.places import DEFAULT_KEYS, DEFAULT_STORE, store_path, unreadable
 from broker.policy import ASSURANCE
 from broker.request import RequestTemplate, TemplateMistake
 from broker.schema import Schema, SchemaMistake
@@ -180,7 +180,7 @@ def load(path: Path) -> Catalog:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise Usage(f"cannot read {path}: {error.strerror}; name the file with --config") from error
+        raise unreadable(path, error) from error
     if len(text) > MAX_BYTES:
         raise Usage(f"{path} is larger than {MAX_BYTES} bytes")
     return parse(text, source=str(path), folder=path.absolute().parent)
