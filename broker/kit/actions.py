@@ -1,10 +1,12 @@
 """Which action an endpoint demands: known before the request runs, so that an undeclared one does not."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from broker.errors import Usage
+from broker.kit.endpoints import Endpoint
 from broker.kit.verifier import Action, AnyAction
 from broker.request import RequestTemplate, TemplateMistake
 
@@ -26,12 +28,22 @@ def action_of(actions: Actions) -> ActionOf:
         return lambda _method, _path: actions
     if callable(actions):
         return actions
-    return _Table(actions)
+    return Table(actions)
 
 
-class _Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    template: RequestTemplate
+    pattern: re.Pattern[str]
+    action: str
+    others: list[re.Pattern[str]] = field(default_factory=list[re.Pattern[str]])
+
+
+class Table:
+    """Actions by method and path."""
+
     def __init__(self, actions: Mapping[str, str]) -> None:
-        self._rows: list[tuple[str, re.Pattern[str], str]] = []
+        self._rows: list[_Row] = []
         seen: list[tuple[RequestTemplate, str, str]] = []
         for text, action in actions.items():
             try:
@@ -47,19 +59,45 @@ class _Table:
                         "actions; give a function of method and path instead"
                     )
             seen.append((template, text, action))
-            self._rows.append((template.method, _pattern(template), action))
+            self._rows.append(_Row(template=template, pattern=_pattern(template), action=action))
 
     def __call__(self, method: str, path: str) -> str | None:
-        for wanted, pattern, action in self._rows:
-            if wanted == method and pattern.fullmatch(path):
-                return action
+        for row in self._rows:
+            if row.template.method == method and row.pattern.fullmatch(path):
+                return None if any(other.fullmatch(path) for other in row.others) else row.action
         return None
+
+    def leave_out(self, endpoints: Iterable[Endpoint], *, prefix: str) -> None:
+        """Close what the app has an endpoint of its own for, that is not declared and that a template with
+        a field would have opened: `GET /orders/{order_id}` says nothing of `/orders/export`."""
+        declared = {row.template.shape for row in self._rows}
+        for endpoint in endpoints:
+            # A framework that knows the prefix as its root path writes its routes without it.
+            for start in {"", prefix}:
+                if endpoint.path.startswith(f"{start}/"):
+                    inside = replace(endpoint, path=endpoint.path.removeprefix(start))
+                    for row in self._rows:
+                        method = row.template.method
+                        if inside.takes(method) and f"{method} {inside.shape}" not in declared:
+                            self._leave_out(row, inside)
+
+    def _leave_out(self, row: _Row, endpoint: Endpoint) -> None:
+        for ours, theirs in zip(_segments(row.template), endpoint.shape.split("/"), strict=False):
+            if ours != theirs and "{}" in ours and _fits(ours, theirs):
+                row.others.append(endpoint.pattern())
+                return
 
 
 def _pattern(template: RequestTemplate) -> re.Pattern[str]:
     # A field is one segment, as in Starlette and FastAPI, where a path converter is not asked for.
     literals = [re.escape(part) for part in template.parts[::2]]
     return re.compile("[^/]+".join(literals))
+
+
+def _fits(ours: str, theirs: str) -> bool:
+    """Whether all that `theirs` may be is something that `ours` may be."""
+    pattern = "[^/]+".join(map(re.escape, ours.split("{}")))
+    return re.fullmatch(pattern, theirs.replace("{}", "\0")) is not None
 
 
 def _overlap(one: RequestTemplate, two: RequestTemplate) -> bool:

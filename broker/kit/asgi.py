@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from broker.errors import Code, Rejected, Usage
-from broker.kit.actions import Actions, action_of
+from broker.kit.actions import Actions, Table, action_of
 from broker.kit.body import Body, Gone, Message, Receive
+from broker.kit.endpoints import endpoints_of
 from broker.kit.verifier import Verified, Verifier
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -116,6 +117,7 @@ class BrokerTokens:
         self._prefix = prefix
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._looked = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -131,7 +133,7 @@ class BrokerTokens:
                 raise RuntimeError(f"an ASGI scope of type {kind!r} cannot be verified, so it is not let in")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._without_prefix(scope["path"]) in self._public:
+        if self._path(scope) in self._public:
             await self._app(scope, receive, send)
             return
         body = Body(receive, scope["headers"], max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s)
@@ -151,7 +153,9 @@ class BrokerTokens:
 
     async def _verify(self, scope: Scope, body: Body) -> Verified:
         token = _bearer(scope["headers"])
-        path = self._without_prefix(scope["path"])
+        path = self._path(scope)
+        if not self._looked:
+            self._look()
         return await self._verifier.verify(
             token,
             action=None if path is None else self._action_of(scope["method"], path),
@@ -159,6 +163,21 @@ class BrokerTokens:
             target=self._target(scope),
             body=body.read,
         )
+
+    def _look(self) -> None:
+        # Not at the start: an app may get its routes after this was built.
+        self._looked = True
+        if isinstance(self._action_of, Table):
+            self._action_of.leave_out(endpoints_of(self._app), prefix=self._prefix)
+
+    def _path(self, scope: Scope) -> str | None:
+        """The path that `actions` and `public` name, which must be the one that the app will route by."""
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        # Starlette takes the root path off wherever it finds it in front, also where no server put it there.
+        if root and f"{path}/".startswith(f"{root}/") and not f"{self._prefix}/".startswith(f"{root}/"):
+            return None
+        return self._without_prefix(path)
 
     def _target(self, scope: Scope) -> str:
         """Path and query as they were received. Decoding would make two requests look like one.
