@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -41,6 +41,7 @@ from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
 from broker.server.readiness import Readiness
+from broker.server.short_way import InJson, ShortWay
 from broker.server.stdio import stdio_streams
 from broker.server.turns import Turns
 from broker.server.visit import Visit, visiting
@@ -188,6 +189,7 @@ def web(broker: Broker, *, host: str) -> Web:
     security = transport_security(broker.live().broker.issuer, host)
     manager = StreamableHTTPSessionManager(
         broker.mcp,
+        json_response=cast("bool", InJson()),
         security_settings=security,
         max_request_body_size=MAX_BODY,
         session_idle_timeout=MCP_SESSION_IDLE_S,
@@ -209,16 +211,19 @@ def web(broker: Broker, *, host: str) -> Web:
             if opened:
                 raise
 
-    def guard(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> Gate:
+    def guard(
+        app: Callable[[Scope, Receive, Send], Awaitable[None]], short_way: ShortWay | None = None
+    ) -> Gate:
         return Gate(
             app,
             authenticate=broker.authenticate,
             log=broker.log,
             now_ms=broker.now_ms,
             metadata_url=lambda: metadata.resource_metadata_url(broker.live()),
+            short_way=short_way,
         )
 
-    mcp_gate = guard(StreamableHTTPASGIApp(manager))
+    mcp_gate = guard(StreamableHTTPASGIApp(manager), ShortWay(broker.mcp))
     sse_gate = guard(serve_sse)
     messages_gate = guard(sse.handle_post_message)
 

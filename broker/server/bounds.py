@@ -1,9 +1,11 @@
 """HTTP/1.1 with bounds that uvicorn's fast protocol lacks: the size of a head, the time of head and body."""
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from broker.server.gone import IN_SCOPE, Gone
 
 MAX_HEAD = 32 * 1024
 """Bytes of request line and headers. A chain of actors in a credential fits many times over."""
@@ -30,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head = 0
         self._in_head = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._gone = Gone()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that says nothing is closed."""
@@ -37,9 +40,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_clock(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The clock goes with the connection."""
+        """The clock goes with the connection, and so does whatever is done for it."""
         self._stop_clock()
         super().connection_lost(exc)
+        self._gone.happened()
 
     def data_received(self, data: bytes) -> None:
         """Counts what the parser keeps to itself: the part of a header that has no end yet."""
@@ -52,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A new head."""
         super().on_message_begin()
+        cast("dict[str, object]", self.scope)[IN_SCOPE] = self._gone
         if not self._in_head:
             self._in_head = True
             self._head = 0

@@ -74,11 +74,15 @@ class ToolLists:
         session may call it. None where there is nothing to compare, which is the rule."""
         catalog = self._catalog()
         tool = catalog.tools.get(name)
-        if tool is None or name not in self._mirrored_in(catalog):
+        if tool is None or not self.mirrors(name):
             return None
         if tool not in visible(visit.session, catalog, now_s=self._now_ms() // 1000):
             return None
         return dict(tool.input.document)
+
+    def mirrors(self, name: str) -> bool:
+        """Whether some of the tool's arguments are mirrored in headers."""
+        return name in self._mirrored_in(self._catalog())
 
     def _mirrored_in(self, catalog: Catalog) -> frozenset[str]:
         """Looked for once a catalog: the SDK asks at every call."""

@@ -148,6 +148,11 @@ class BrokerServer(Server[dict[str, Any]]):
         visit = visiting.get(None)
         return None if visit is None else self._lists.input_schema(visit, name)
 
+    def answers_soon(self, tool: str, within_s: float) -> bool:
+        """Whether a call's answer depends on nothing but the message's body, and comes within that time."""
+        found = self._catalog().tools.get(tool)
+        return found is None or (found.timeout_s <= within_s and not self._lists.mirrors(tool))
+
     # subscriptions/listen
 
     async def _listen(
@@ -197,17 +202,28 @@ class BrokerServer(Server[dict[str, Any]]):
     # tools/call
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> dict[str, Any]:
-        """Make one call and say how it went: a result in every case, for a model can act on one."""
         visit = visiting.get()
-        ask = Ask(credential=visit.credential, tool=params.name, arguments=params.arguments or {})
+        visit.reached = True
+        wants_news = ctx.meta is not None and "progress_token" in ctx.meta
+        return await self.call(visit, params.name, params.arguments or {}, ctx if wants_news else None)
+
+    async def call(
+        self, visit: Visit, tool: str, arguments: dict[str, Json], news: Context | None = None
+    ) -> dict[str, Any]:
+        """Make one call and say how it went: a result in every case, for a model can act on one.
+
+        Args:
+            news: the message of a client that asked for progress.
+        """
+        ask = Ask(credential=visit.credential, tool=tool, arguments=arguments)
         try:
             async with self._turns.of(visit.session.sid, self._catalog().broker.max_calls):
-                if ctx.meta is None or "progress_token" not in ctx.meta:
+                if news is None:
                     outcome = await self._calls.call(ask)
                 else:
-                    outcome = await self._call_with_progress(ctx, ask)
+                    outcome = await self._call_with_progress(news, ask)
         except Busy:
-            return await self._busy(visit, params.name)
+            return await self._busy(visit, tool)
         except LogUnavailable:
             return _LOG_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - the agent gets a sentence, and no other call is harmed

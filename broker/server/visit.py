@@ -13,11 +13,13 @@ class Visit:
     Attributes:
         credential: the only copy outside the transport; no repr shows it.
         recorded: a refusal of this message stands in the log already, so the next layer adds none.
+        reached: the SDK found nothing wrong with the message and handed it to `tools/call`.
     """
 
     credential: str = field(repr=False)
     session: Session
     recorded: bool = False
+    reached: bool = False
 
 
 visiting: ContextVar[Visit] = ContextVar("visiting")

@@ -138,8 +138,19 @@ async def serve_backend(kept: Backend) -> AsyncGenerator[Backend]:
             raise
         return web.json_response({"order_id": name, "status": "late"})
 
+    async def odd(request: web.Request) -> web.Response:
+        await remember(request)
+        match request.match_info["kind"]:
+            case "null":
+                return web.json_response({"order_id": None, "parts": [None, {"none": None}], "empty": {}})
+            case "text":
+                return web.Response(text="only text ✓")
+            case _:
+                return web.json_response({"error": "no such order"}, status=404)
+
     app = web.Application()
     app.router.add_get("/orders/{order_id}", get)
+    app.router.add_get("/odd/{kind}/{order_id}", odd)
     app.router.add_post("/orders/{order_id}/refunds", refund)
     app.router.add_get("/slow/{order_id}", slow)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
