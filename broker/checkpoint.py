@@ -1,5 +1,6 @@
 """A checkpoint: the log's size and root, signed, as a C2SP signed note that any tlog tool can read."""
 
+import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,6 +14,10 @@ from broker.merkle import HASH_BYTES
 
 _ED25519 = b"\x01"
 _KEY_HASH_BYTES = 4
+_SIGNATURE_BYTES = _KEY_HASH_BYTES + 64
+
+_NOTE = re.compile(r"^(?:[^\n]+\n){3}\n(?:— [^\n]+(?:\n|\Z))+", re.MULTILINE)
+"""Three lines, an empty one, and a line for each signature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,17 @@ class Checkpoint:
         """The signed text (C2SP tlog-checkpoint)."""
         return f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n"
 
+    @classmethod
+    def parse(cls, text: str) -> "Checkpoint":
+        """The one checkpoint that is written exactly so. Raises ValueError."""
+        origin, size, root, rest = text.split("\n")
+        found = cls(origin=origin, size=int(size), root=b64decode(root, validate=True))
+        # `int` reads `+1`, `1_0` and ` 1`, and base64 has bits to spare: another text, another tool's
+        # other size. So it must be the text that we would write.
+        if rest or not origin or found.size < 0 or len(found.root) != HASH_BYTES or found.text() != text:
+            raise ValueError("not a checkpoint")
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogVerifier:
@@ -39,15 +55,18 @@ class LogVerifier:
     def parse(cls, text: str) -> "LogVerifier":
         """From `name+hash+key` (C2SP signed-note). Raises Usage."""
         try:
-            name, key_hash, encoded = text.strip().rsplit("+", 2)
+            # From the front: a name has no plus, and the base64 of every other key has one.
+            name, key_hash, encoded = text.strip().split("+", 2)
             data = b64decode(encoded, validate=True)
-            key = ed25519.Ed25519PublicKey.from_public_bytes(data.removeprefix(_ED25519))
+            if not name or not data.startswith(_ED25519):
+                raise ValueError("not an Ed25519 key")
+            key = ed25519.Ed25519PublicKey.from_public_bytes(data[len(_ED25519) :])
         except ValueError as error:
             raise Usage(
                 "not a verifier key; write it as `broker log verify` prints it: name+hash+key"
             ) from error
         found = cls(name=name, key=key)
-        if found.key_hash.hex() != key_hash:
+        if str(found) != f"{name}+{key_hash}+{encoded}":
             raise Usage("the verifier key's hash does not fit the key; was it copied whole?")
         return found
 
@@ -65,10 +84,15 @@ class LogVerifier:
 
 
 def sign(checkpoint: Checkpoint, key: ed25519.Ed25519PrivateKey) -> str:
-    """The signed note: text, empty line, one signature line."""
-    verifier = LogVerifier(name=checkpoint.origin, key=key.public_key())
-    signature = b64encode(verifier.key_hash + key.sign(checkpoint.text().encode())).decode()
-    return f"{checkpoint.text()}\n— {checkpoint.origin} {signature}\n"
+    """The checkpoint as a signed note, under the log's own name."""
+    return sign_text(checkpoint.text(), checkpoint.origin, key)
+
+
+def sign_text(text: str, name: str, key: ed25519.Ed25519PrivateKey) -> str:
+    """A signed note: the text, an empty line, one signature line (C2SP signed-note)."""
+    verifier = LogVerifier(name=name, key=key.public_key())
+    signature = b64encode(verifier.key_hash + key.sign(text.encode())).decode()
+    return f"{text}\n— {name} {signature}\n"
 
 
 def open_note(note: str, verifier: LogVerifier) -> Checkpoint:
@@ -77,41 +101,102 @@ def open_note(note: str, verifier: LogVerifier) -> Checkpoint:
     Raises:
         LogTampered: it is no checkpoint, is of another log, or the signature does not hold.
     """
-    text, _, signatures = note.partition("\n\n")
-    text += "\n"
+    text, _, _ = note.rpartition("\n\n")
     try:
-        origin, size, root, rest = text.split("\n")
-        checkpoint = Checkpoint(origin=origin, size=int(size), root=b64decode(root, validate=True))
+        checkpoint = Checkpoint.parse(text + "\n")
     except ValueError:
-        raise LogTampered("not a checkpoint") from None
-    if rest or size != str(checkpoint.size) or checkpoint.size < 0 or len(checkpoint.root) != HASH_BYTES:
-        raise LogTampered("not a checkpoint")
-    if origin != verifier.name:
-        raise LogTampered(f"a checkpoint of another log: {origin!r}")
-    for line in signatures.splitlines():
-        mark, _, rest = line.partition(" ")
-        name, _, encoded = rest.partition(" ")
-        if mark != "—" or name != verifier.name:
-            continue
+        raise LogTampered("a checkpoint is not written as one") from None
+    what = f"the checkpoint of {checkpoint.size} records"
+    if checkpoint.origin != verifier.name:
+        raise LogTampered(f"{what} is of another log, {checkpoint.origin!r}: this one is {verifier.name!r}")
+    try:
+        open_text(note, verifier)
+    except LogTampered as tampered:
+        raise LogTampered(f"{what}: {tampered.message}") from None
+    return checkpoint
+
+
+def open_text(note: str, verifier: LogVerifier) -> str:
+    """The text of a note that this key has signed (C2SP signed-note).
+
+    What must hold:
+
+    1. Behind the last empty line there are signature lines and nothing else.
+    2. One of them is of this key. Those of others, a witness for instance, are not looked at.
+    3. Every one that is of this key holds.
+
+    Raises:
+        LogTampered: it is no note, or the signature is missing or does not hold.
+    """
+    text, _, block = note.rpartition("\n\n")
+    text += "\n"
+    # 1. Signature lines.
+    lines = block.split("\n")
+    if not block or lines.pop() != "":
+        raise LogTampered("it is no signed note")
+    signatures: list[bytes] = []
+    others = 0
+    for line in lines:
+        mark, name, data = _signature(line)
+        if mark != "—" or not name or len(data) <= _KEY_HASH_BYTES:
+            raise LogTampered("it is no signed note")
+        if name == verifier.name and data[:_KEY_HASH_BYTES] == verifier.key_hash:
+            signatures.append(data[_KEY_HASH_BYTES:])
+        else:
+            others += name == verifier.name
+    # 2. Ours.
+    if not signatures:
+        raise LogTampered("it was signed with another key" if others else "the log's key has not signed it")
+    # 3. Every one.
+    for signature in signatures:
         try:
-            data = b64decode(encoded, validate=True)
-            if data[:_KEY_HASH_BYTES] == verifier.key_hash:
-                verifier.key.verify(data[_KEY_HASH_BYTES:], text.encode())
-                return checkpoint
-        except (ValueError, InvalidSignature):
-            break
-    raise LogTampered(f"the signature of the checkpoint of {checkpoint.size} records does not hold")
+            verifier.key.verify(signature, text.encode())
+        except InvalidSignature:
+            raise LogTampered("its signature does not hold") from None
+    return text
 
 
-def split_notes(text: str) -> tuple[str, ...]:
-    """The notes of a file to which one was appended after the other."""
-    notes: list[str] = []
-    lines: list[str] = []
-    for line in text.splitlines(keepends=True):
-        lines.append(line)
-        if line.startswith("— "):
-            notes.append("".join(lines))
-            lines = []
-    if "".join(lines).strip():
-        notes.append("".join(lines))
-    return tuple(notes)
+def _signature(line: str) -> tuple[str, str, bytes]:
+    """Mark, name, and key hash with signature; empty where it is no signature line."""
+    try:
+        mark, name, encoded = line.split(" ")
+        data = b64decode(encoded, validate=True)
+    except ValueError:
+        return "", "", b""
+    return (mark, name, data) if b64encode(data).decode() == encoded else ("", "", b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """The notes of a file to which one was appended after the other.
+
+    Attributes:
+        torn: the lines (1-based) at which something begins that is no whole note: where a write was cut
+            off by a crash or a full disk, for instance. It says nothing for the log, and nothing against it.
+    """
+
+    whole: tuple[str, ...]
+    torn: tuple[int, ...]
+
+
+def split_notes(text: str) -> Notes:
+    """Take such a file apart. A note counts as whole by its shape; who signed it is asked later."""
+    whole: list[str] = []
+    torn: list[int] = []
+    at = 0
+
+    def rest(until: int) -> None:
+        between = text[at:until]
+        if between.strip():
+            begins = at + len(between) - len(between.lstrip())
+            torn.append(text.count("\n", 0, begins) + 1)
+
+    for found in _NOTE.finditer(text):
+        note = found.group()
+        last = note.rstrip("\n").rpartition("\n")[2]
+        if len(_signature(last)[2]) >= _SIGNATURE_BYTES:
+            rest(found.start())
+            whole.append(note if note.endswith("\n") else note + "\n")
+            at = found.end()
+    rest(len(text))
+    return Notes(whole=tuple(whole), torn=tuple(torn))

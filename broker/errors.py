@@ -119,10 +119,15 @@ class LogUnavailable(BrokerError):
 
 
 class LogTampered(BrokerError):
-    """The log is not what was written."""
+    """The log is not what was written.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        first: index of the first record that is not; where only a range is known, its beginning.
+    """
+
+    def __init__(self, message: str, *, first: int | None = None) -> None:
         super().__init__(Code.LOG_TAMPERED, message)
+        self.first = first
 
 
 class KeysUnsafe(BrokerError):

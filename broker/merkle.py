@@ -75,7 +75,9 @@ def tree_hash(leaves: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The audit path of a leaf (RFC 6962 §2.1.1), lowest first."""
+    """The audit path of a leaf (RFC 6962 §2.1.1), lowest first. Raises ValueError where there is none."""
+    if not 0 <= index < len(leaves):
+        raise ValueError("the tree has no such leaf")
     if len(leaves) == 1:
         return ()
     half = _split(len(leaves))
@@ -103,7 +105,12 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, proof: Sequence[by
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ...]:
-    """That the tree grew out of its first `old_size` leaves (RFC 6962 §2.1.2)."""
+    """That the tree grew out of its first `old_size` leaves (RFC 6962 §2.1.2). Raises ValueError where it
+    has not as many."""
+    if not 0 <= old_size <= len(leaves):
+        raise ValueError("the tree was never of that size")
+    if old_size == 0:
+        return ()  # everything grew out of nothing
     return _consistency(leaves, old_size, whole=True)
 
 
@@ -122,8 +129,10 @@ def consistent(
     """Whether the new tree holds all of the old one, in place (RFC 9162 §2.1.4.2)."""
     if old_size == new_size:
         return not proof and old_root == new_root
+    if old_size == 0:
+        return new_size > 0 and not proof and old_root == EMPTY_ROOT
     if not 0 < old_size < new_size or not proof:
-        return old_size == 0 and not proof
+        return False
     path = list(proof) if old_size & (old_size - 1) else [old_root, *proof]
     index, last = old_size - 1, new_size - 1
     while index & 1:

@@ -56,7 +56,9 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (RFC 8785). `sub`, `sub_iss`, `agent`, `agent_iss` and `act` tell the chain."""
-        body: dict[str, Json] = {"v": 1, "event": self.event, "time": timestamp(self.time_ms)}
+        # The fields come first: whatever they hold, what follows is what stands in the log.
+        body: dict[str, Json] = {key: value for key, value in self.fields.items() if value is not None}
+        body.update(v=1, event=self.event, time=timestamp(self.time_ms))
         if self.txn:
             body["txn"] = self.txn
         if self.chain is not None:
@@ -67,7 +69,6 @@ class Record:
             act = self.chain.to_act()
             if act is not None:
                 body["act"] = act
-        body.update({key: value for key, value in self.fields.items() if value is not None})
         return canonical_json(body)
 
 

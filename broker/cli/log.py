@@ -4,19 +4,19 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from broker.checkpoint import LogVerifier, open_note, split_notes
+from broker.cli.log_verify import verify
 from broker.cli.parser import config_option, describe
-from broker.errors import LogTampered, Usage
-from broker.keys import log_public_key
+from broker.errors import Usage
 from broker.places import places
 from broker.plain_text import plain
 from broker.store import history
-from broker.store.ledger import statements
+
+_MAX_INDEX = 2**63 - 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,8 +60,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument(
         "--limit", type=int, default=50, metavar="N", help="how many on a page (default: %(default)s)"
     )
-    listing.add_argument("--before", type=int, metavar="INDEX", help="the next page: before this index")
-    listing.add_argument("--everything", action="store_true", help="sessions and catalogs too")
+    listing.add_argument(
+        "--before", type=int, metavar="INDEX", help="the next page: what stands behind this line"
+    )
+    listing.add_argument("--everything", action="store_true", help="sessions, catalogs and spends too")
 
     showing = actions.add_parser("show", help="every event of one call")
     describe(
@@ -86,6 +88,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", type=Path, metavar="FILE", help="a file of checkpoints that was kept elsewhere"
     )
     verifying.add_argument(
+        "--witness",
+        type=Path,
+        metavar="FILE",
+        help="what a backend kept of its tokens: JSON lines with `log`, `txn` and `jti`",
+    )
+    verifying.add_argument(
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"
     )
     verifying.add_argument(
@@ -103,27 +111,52 @@ def _where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
 
 
+_TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,3})?)?)?)?)?)?", re.ASCII)
+
+
 def _time(text: str) -> str:
-    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,3})?)?)?Z?)?)?)?", text):
-        raise argparse.ArgumentTypeError("write a time as 2026-12-31 or 2026-12-31T23:59:59Z")
-    return text.replace(" ", "T").removesuffix("Z")
+    """A beginning of a record's time: they are compared as texts."""
+    begins = text.replace(" ", "T").removesuffix("Z")
+    missing = "0000-01-01T00:00:00.000"[len(begins) :]
+    try:
+        if not _TIME.fullmatch(begins):
+            raise ValueError
+        datetime.fromisoformat(begins + missing)
+    except ValueError:
+        raise argparse.ArgumentTypeError("write a time as 2026-12-31 or 2026-12-31T23:59:59Z") from None
+    return begins
 
 
 def run(arguments: argparse.Namespace) -> int:
-    actions = {"list": _list, "show": _show, "verify": _verify}
-    return actions[arguments.action](arguments)
+    store = cast("Path", arguments.store or places(arguments.config).store)
+    for name, value in vars(arguments).items():
+        if isinstance(value, str) and not _is_unicode(value):
+            raise Usage(f"{name} is not UTF-8, as every name in the log is")
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        # A terminal that knows less than Unicode shows an escape where it has no sign.
+        reconfigure(errors="backslashreplace")
+    match arguments.action:
+        case "list":
+            return _list(arguments, store)
+        case "show":
+            return _show(arguments, store)
+        case _:
+            return verify(arguments, store)
 
 
-def _store(arguments: argparse.Namespace) -> Path:
-    return cast("Path", arguments.store or places(arguments.config).store)
+def _is_unicode(text: str) -> bool:
+    # What the shell gave and Python could not decode stands in it as half a character.
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 # ── list ────────────────────────────────────────────────────────────────────
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    if arguments.limit < 1:
+def _list(arguments: argparse.Namespace, store: Path) -> int:
+    if not 1 <= arguments.limit <= _MAX_INDEX:
         raise Usage("--limit must be at least 1")
+    if arguments.before is not None and not 0 <= arguments.before <= _MAX_INDEX:
+        raise Usage("--before takes the index of a line, as the page before it ends with")
     wanted = history.Filter(
         subject=arguments.subject,
         agent=arguments.agent,
@@ -136,7 +169,7 @@ def _list(arguments: argparse.Namespace) -> int:
         before=arguments.before,
         everything=arguments.everything,
     )
-    with history.reading(_store(arguments)) as connection:
+    with history.reading(store) as connection:
         lines = history.list_calls(connection, wanted, limit=arguments.limit)
     if arguments.json:
         for line in lines:
@@ -144,19 +177,19 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     rows = [
         (
-            str(line.body["time"]),
+            plain(str(line.body["time"])),
             _chain(line.body),
-            str(line.body.get("tool", line.body["event"])),
-            line.outcome,
-            _why(line.body),
-            str(line.body.get("txn", "")),
+            plain(str(line.body.get("tool", line.body["event"]))),
+            plain(line.outcome),
+            plain(_why(line.body)),
+            plain(str(line.body.get("txn", ""))),
         )
         for line in lines
     ]
     for row in _table(("TIME (UTC)", "SUBJECT ← AGENT", "TOOL", "OUTCOME", "RULE OR REASON", "TXN"), rows):
         print(row)
     if len(lines) == arguments.limit:
-        print(f"… more: add --before {min(line.index for line in lines)}", file=sys.stderr)
+        print(f"… more: add --before {lines[-1].index}", file=sys.stderr)
     return 0
 
 
@@ -167,7 +200,7 @@ def _why(body: Mapping[str, Any]) -> str:
 def _chain(body: Mapping[str, Any]) -> str:
     if "sub" not in body:
         return "unknown"
-    return " ← ".join(plain(name, 60) for name in (str(body["sub"]), *reversed(_actors(body))))
+    return " ← ".join(plain(name, 40) for name in (str(body["sub"]), *reversed(_actors(body))))
 
 
 def _actors(body: Mapping[str, Any]) -> list[str]:
@@ -182,7 +215,7 @@ def _actors(body: Mapping[str, Any]) -> list[str]:
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
-    cells = [header, *([plain(cell) for cell in row] for row in rows)]
+    cells = [header, *rows]
     widths = [min(max(len(row[column]) for row in cells), 64) for column in range(len(header))]
     for row in cells:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -196,8 +229,8 @@ def _json(value: object) -> str:
 # ── show ────────────────────────────────────────────────────────────────────
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    with history.reading(_store(arguments)) as connection:
+def _show(arguments: argparse.Namespace, store: Path) -> int:
+    with history.reading(store) as connection:
         events = history.call(connection, history.find_txn(connection, arguments.txn))
     if arguments.json:
         for event in events:
@@ -215,14 +248,19 @@ def _story(events: list[history.Event]) -> Iterable[str]:
     if "sub" in first:
         yield f"  {plain(str(first['sub']))}  ({plain(str(first.get('sub_iss')))})"
         for depth, actor in enumerate(reversed(_hops(first)), 1):
-            yield f"  {'   ' * (depth - 1)}└─ {plain(actor)}"
+            yield f"  {'   ' * (depth - 1)}└─ {actor}"
         yield ""
     if "tool" in first:
         target = (
-            f" → {plain(str(first['method']))} {plain(str(first['location']))}" if "method" in first else ""
+            f" → {plain(str(first['method']))} {plain(str(first.get('location')))}"
+            if "method" in first
+            else ""
         )
         yield f"  {plain(str(first['tool']))}{target}"
-        for name, value in cast("Mapping[str, Any]", first.get("arguments") or {}).items():
+        arguments = first.get("arguments")
+        for name, value in cast(
+            "Mapping[str, Any]", arguments if isinstance(arguments, dict) else {}
+        ).items():
             yield f"    {plain(name)} = {plain(json.dumps(value, ensure_ascii=False))}"
         yield ""
     for event in events:
@@ -236,7 +274,7 @@ def _hops(body: Mapping[str, Any]) -> list[str]:
     act = body.get("act")
     while isinstance(act, dict):
         hop = cast("Mapping[str, Any]", act)
-        names.append(f"{hop.get('sub')}  ({hop.get('iss')})")
+        names.append(f"{plain(str(hop.get('sub')))}  ({plain(str(hop.get('iss')))})")
         act = hop.get("act")
     return names
 
@@ -260,91 +298,3 @@ def _happened(body: Mapping[str, Any]) -> str:
             return f"REPLAY refused at {said('aud')}: token {said('jti')} was spent before"
         case other:
             return plain(str(other))
-
-
-# ── verify ──────────────────────────────────────────────────────────────────
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    try:
-        return _verified(arguments)
-    except LogTampered as tampered:
-        print(f"TAMPERED: {tampered.message}")
-        return 1
-
-
-def _verified(arguments: argparse.Namespace) -> int:
-    """Whether the log is whole.
-
-    What must hold:
-
-    1. Tables, indexes and triggers are the ones that this version makes.
-    2. Every checkpoint, beside the log and elsewhere, is signed by the log's key.
-    3. The records hash to the head, and at each checkpoint's size to its root; a log that is shorter
-       than a checkpoint was truncated.
-    """
-    outside = _read_notes(arguments.checkpoint)
-    with history.reading(_store(arguments)) as connection:
-        verifier = _verifier(arguments, history.origin(connection))
-        # 1. Definitions.
-        schema = resources.files("broker.store").joinpath("schema.sql").read_text(encoding="utf-8")
-        made = sorted(
-            statement.rstrip(";") for statement in statements(schema) if statement.startswith("CREATE")
-        )
-        if history.definitions(connection) != made:
-            raise LogTampered("the log's tables, indexes or triggers are not the ones that the broker made")
-        # 2. Signatures.
-        notes = [*(note for _, note in history.checkpoints(connection)), *outside]
-        signed = [open_note(note, verifier) for note in notes]
-        # 3. Records.
-        whole = history.recompute(connection, [each.size for each in signed], _progress())
-        if arguments.deep:
-            history.require_sound(connection)
-    for each in signed:
-        if each.size > whole.size:
-            raise LogTampered(f"the log has {whole.size} records; a checkpoint says that it had {each.size}")
-        if whole.roots[each.size] != each.root:
-            raise LogTampered(f"among the first {each.size} records one is not what the checkpoint signed")
-    last = max((each.size for each in signed), default=0)
-    if arguments.json:
-        print(_json({"size": whole.size, "root": whole.root.hex(), "signed": last, "key": str(verifier)}))
-        return 0
-    print(f"whole: {whole.size} records, root {whole.root.hex()}")
-    print(
-        f"signed by {len(signed)} checkpoint(s), the last over {last} records; {whole.size - last} since then"
-    )
-    if not outside:
-        print(
-            "no checkpoint from elsewhere was given: a log that was cut or replaced as a whole would not show"
-        )
-    print(f"key {verifier}")
-    return 0
-
-
-def _read_notes(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    try:
-        notes = split_notes(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Usage(f"cannot read the checkpoints in {path}: {error}") from error
-    if not notes:
-        raise Usage(f"{path} holds no checkpoint")
-    return notes
-
-
-def _verifier(arguments: argparse.Namespace, origin: str) -> LogVerifier:
-    if arguments.key is not None:
-        return LogVerifier.parse(arguments.key)
-    return LogVerifier(name=origin, key=log_public_key(places(arguments.config).keys))
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, of: int) -> None:
-        end = "\n" if done >= of else ""
-        print(f"\r{done} of {of} records", end=end, file=sys.stderr, flush=True)
-
-    return show

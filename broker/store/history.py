@@ -4,6 +4,7 @@ Reads only, and imports little: a reviewer's command has 0.3 seconds in all.
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,15 +15,16 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
-from broker.merkle import root_of
+from broker.merkle import HASH_BYTES, root_of
+from broker.store.ledger import APPLICATION_ID, VERSION
 
 Body: TypeAlias = Mapping[str, Any]
 
 Outcome: TypeAlias = Literal["refused", "returned", "failed", "cancelled", "unfinished", "replayed"]
 OUTCOMES: tuple[Outcome, ...] = ("refused", "returned", "failed", "cancelled", "unfinished", "replayed")
 
-_BEGINS = "event <> 'ended' AND event <> 'spent'"
-_CALLS = "event IN ('allowed', 'refused', 'replayed')"
+_BEGINS = "b.event <> 'ended'"
+_CALLS = "b.event IN ('allowed', 'refused', 'replayed')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,8 @@ class Filter:
 
     Attributes:
         since, until: `2026-12-31T23:59:59.123Z`, or a beginning of that; `until` is exclusive.
-        before: only records before this index: the next page.
-        everything: sessions and catalogs too, not only calls.
+        before: the index of the last line of a page: what stands behind it is the next page.
+        everything: sessions, catalogs and spends too, not only calls; where no outcome is asked for.
     """
 
     subject: str | None = None
@@ -72,16 +74,55 @@ class Event:
 
 @contextmanager
 def reading(path: Path) -> Generator[sqlite3.Connection]:
-    """A connection that cannot write. Raises LogUnavailable where there is no log."""
+    """A connection that cannot write, and sees the log as it was at one moment, whoever writes meanwhile.
+
+    Raises:
+        LogUnavailable: there is no log of this version, or it cannot be read.
+        LogTampered: the file is damaged.
+    """
+    at_rest = _at_rest(path)
+    uri = f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if at_rest else "")
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5)
+        connection = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None)
         try:
-            connection.execute("SELECT size FROM head").fetchone()
+            # One transaction, and so one snapshot: a head read before records that were appended since
+            # would make a living log look tampered with.
+            connection.execute("BEGIN")
+            (kind,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if kind != APPLICATION_ID:
+                raise LogUnavailable(f"{path} is no delegation log; name its file with --store")
+            if version != VERSION:
+                raise LogUnavailable(f"{path} is a log of version {version}; this reads version {VERSION}")
             yield connection
         finally:
             connection.close()
+            if at_rest is not None and at_rest != _at_rest(path):
+                raise LogUnavailable(f"somebody began to write to {path} meanwhile; try again")
     except sqlite3.Error as error:
+        if is_damage(error):
+            raise LogTampered(f"{path} is damaged: {error}") from error
         raise LogUnavailable(f"cannot read the log in {path}: {error}") from error
+
+
+def _at_rest(path: Path) -> tuple[int, int] | None:
+    """When it was written and how large it is, if nobody writes to it and we could not take part if they did.
+
+    SQLite keeps two files beside a log, and makes them even to read it. A reader who may not, who was
+    given a copy on a disc, or no rights but to read, has to tell it that nothing will change.
+    """
+    if os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file was read and is broken, rather than out of reach."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_CORRUPT
 
 
 def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) -> list[Line]:
@@ -89,11 +130,14 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
     where, values = _conditions(wanted)
     narrow = any((wanted.subject, wanted.agent, wanted.tool, wanted.backend, wanted.txn))
     ends = wanted.outcome in {"returned", "failed", "cancelled"}
+    ordered = "b"
     if ends and not narrow:
+        # Few calls end badly: found by their ends, and in the order of these.
+        ordered = "e"
         sql = (
             "SELECT b.idx, b.body FROM record e INDEXED BY record_wide CROSS JOIN record b"  # noqa: S608
             " ON b.txn = e.txn AND b.event = 'allowed'"
-            f" WHERE e.event = 'ended' AND e.outcome = ? AND {where} ORDER BY e.time DESC, e.idx DESC LIMIT ?"
+            f" WHERE e.event = 'ended' AND e.outcome = ? AND {where}"
         )
         values = [wanted.outcome, *values]
     elif wanted.outcome == "unfinished":
@@ -103,8 +147,7 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
             "SELECT b.idx, b.body FROM (SELECT idx FROM open_call UNION"  # noqa: S608
             f" SELECT idx FROM record WHERE idx >= coalesce({settled}, 0) AND event = 'allowed') o"
             " CROSS JOIN record b ON b.idx = o.idx WHERE NOT EXISTS"
-            " (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended')"
-            f" AND {where} ORDER BY b.time DESC, b.idx DESC LIMIT ?"
+            f" (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended') AND {where}"
         )
     else:
         # A txn has an index of its own; everything else is answered by the one wide index, in order.
@@ -114,11 +157,29 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
             values.append(wanted.outcome)
         sql = (
             f"SELECT b.idx, (SELECT body FROM record WHERE idx = b.idx) FROM {source}"  # noqa: S608
-            f" WHERE b.{_BEGINS.replace('AND event', 'AND b.event')} AND {where}"
-            " ORDER BY b.time DESC, b.idx DESC LIMIT ?"
+            f" WHERE {_BEGINS} AND {where}"
         )
+    if wanted.before is not None:
+        # Clocks jump, and processes write at once: the order is that of time first, and so must a page's
+        # border be, or lines are lost between two pages.
+        time, index = _border(connection, wanted.before, of_its_end=ordered == "e")
+        sql += f" AND {ordered}.time <= ? AND ({ordered}.time < ? OR {ordered}.idx < ?)"
+        values += [time, time, index]
+    sql += f" ORDER BY {ordered}.time DESC, {ordered}.idx DESC LIMIT ?"
     rows = connection.execute(sql, (*values, limit)).fetchall()
-    return [_line(connection, index, _parse(body)) for index, body in rows]
+    return [_line(connection, index, _parse(body, index)) for index, body in rows]
+
+
+def _border(connection: sqlite3.Connection, index: int, *, of_its_end: bool) -> tuple[str, int]:
+    """Where the line of that index stands in the order of a list."""
+    found = connection.execute("SELECT time, idx, txn FROM record WHERE idx = ?", (index,)).fetchone()
+    if found is None:
+        raise Usage(f"the log has no record {index}; take the index of the last line of a page")
+    time, idx, txn = found
+    if of_its_end and txn is not None:
+        end = "SELECT time, idx FROM record WHERE txn = ? AND event = 'ended'"
+        time, idx = connection.execute(end, (txn,)).fetchone() or (time, idx)
+    return str(time), int(idx)
 
 
 def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
@@ -131,7 +192,6 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
         ("txn = ?", wanted.txn),
         ("time >= ?", wanted.since),
         ("time < ?", wanted.until),
-        ("idx < ?", wanted.before),
     ):
         if value is not None:
             conditions.append(f"b.{column}")
@@ -139,8 +199,10 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
     if wanted.outcome in {"refused", "replayed"}:
         conditions.append("b.event = ?")
         values.append(wanted.outcome)
+    elif wanted.outcome is not None:
+        conditions.append("b.event = 'allowed'")
     elif not wanted.everything:
-        conditions.append(f"b.{_CALLS}")
+        conditions.append(_CALLS)
     return " AND ".join(conditions), values
 
 
@@ -148,11 +210,11 @@ def _line(connection: sqlite3.Connection, index: int, body: Body) -> Line:
     ended: Body | None = None
     spent = False
     if body["event"] == "allowed":
-        for event in call(connection, str(body["txn"])):
+        for event in call(connection, str(body.get("txn"))):
             if event.body["event"] == "ended":
                 ended = event.body
             spent = spent or event.body["event"] == "spent"
-        outcome = "unfinished" if ended is None else str(ended["outcome"])
+        outcome = "unfinished" if ended is None else str(ended.get("outcome"))
     else:
         outcome = str(body["event"])
     return Line(index=index, body=body, outcome=outcome, ended=ended, spent=spent)
@@ -161,7 +223,13 @@ def _line(connection: sqlite3.Connection, index: int, body: Body) -> Line:
 def call(connection: sqlite3.Connection, txn: str) -> list[Event]:
     """Every event of one call, in the order of the log."""
     rows = connection.execute("SELECT idx, body FROM record WHERE txn = ? ORDER BY idx", (txn,)).fetchall()
-    return [Event(index=index, body=_parse(body)) for index, body in rows]
+    return [Event(index=index, body=_parse(body, index)) for index, body in rows]
+
+
+def record(connection: sqlite3.Connection, index: int) -> Body | None:
+    """The record of that index. Raises LogTampered where it is none that can be read."""
+    found = connection.execute("SELECT body FROM record WHERE idx = ?", (index,)).fetchone()
+    return None if found is None else _parse(found[0], index)
 
 
 def find_txn(connection: sqlite3.Connection, prefix: str) -> str:
@@ -179,8 +247,9 @@ def find_txn(connection: sqlite3.Connection, prefix: str) -> str:
 
 
 def origin(connection: sqlite3.Connection) -> str:
-    """The log's own name."""
-    return str(connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()[0])
+    """The log's own name; empty where somebody took it away."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
+    return "" if found is None else str(found[0])
 
 
 def checkpoints(connection: sqlite3.Connection) -> list[tuple[int, str]]:
@@ -188,17 +257,28 @@ def checkpoints(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     return connection.execute("SELECT size, note FROM checkpoint ORDER BY size").fetchall()
 
 
-def definitions(connection: sqlite3.Connection) -> list[str]:
-    """The SQL of every table, index and trigger."""
-    rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    return sorted(str(sql) for (sql,) in rows)
+def definitions(connection: sqlite3.Connection) -> dict[str, str]:
+    """The SQL of every table, index and trigger, by its kind and name."""
+    rows = connection.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    ).fetchall()
+    return {str(name): str(sql) for name, sql in rows}
 
 
 def require_sound(connection: sqlite3.Connection) -> None:
-    """Have SQLite compare every index with its table. Raises LogTampered."""
+    """Have SQLite compare every index with its table: lists are read from indexes. Raises LogTampered."""
     (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if answer != "ok":
         raise LogTampered(f"the file itself is damaged: {answer}")
+    hidden = connection.execute(
+        "SELECT b.idx FROM record b WHERE b.event = 'allowed'"
+        " AND b.idx < (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'settled')"
+        " AND NOT EXISTS (SELECT 1 FROM open_call o WHERE o.idx = b.idx)"
+        " AND NOT EXISTS (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended') LIMIT 1"
+    ).fetchone()
+    if hidden is not None:
+        what = f"record {hidden[0]} began a call that never ended, and is not listed as unfinished"
+        raise LogTampered(what, first=hidden[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,43 +287,53 @@ class Whole:
 
     Attributes:
         size: how many there are.
+        frontier: the roots of the tree's perfect subtrees.
         roots: the tree's root at each size that was asked for, as far as the log goes.
     """
 
     size: int
-    root: bytes
+    frontier: tuple[bytes, ...]
     roots: Mapping[int, bytes]
 
+    @property
+    def root(self) -> bytes:
+        return root_of(self.frontier)
 
-def recompute(
+
+def recompute(connection: sqlite3.Connection, sizes: Sequence[int]) -> Whole:
+    """Hash every record again, and compare with what is stored. Raises LogTampered."""
+    whole = hash_records(connection, sizes)
+    require_head(connection, whole)
+    return whole
+
+
+def hash_records(
     connection: sqlite3.Connection, sizes: Sequence[int], progress: Callable[[int, int], None] | None = None
 ) -> Whole:
-    """Hash every record again, in one pass, and compare it with what is stored.
+    """Hash every record again, in one pass.
 
     1. Every place is filled, from 0 on, without a gap.
     2. Every record hashes to its leaf.
-    3. The leaves hash to the stored head.
 
     Raises:
         LogTampered: naming the first record that is not what was written.
     """
-    stored, frontier_bytes = connection.execute("SELECT size, frontier FROM head").fetchone()
+    (stored,) = connection.execute("SELECT max(size) FROM head").fetchone()
     wanted = set(sizes)
     roots: dict[int, bytes] = {0: root_of(())} if 0 in wanted else {}
     frontier: list[bytes] = []
     pop, add = frontier.pop, frontier.append
-    cursor = connection.execute("SELECT idx, leaf, CAST(body AS BLOB) FROM record ORDER BY idx")
-    cursor.arraysize = 4096
     place = 0
-    while rows := cursor.fetchmany():
+    for rows in _batches(connection):
         for index, leaf, body in rows:
             # 1. No gap.
             if index != place:
-                raise LogTampered(f"record {place} is missing")
+                what = f"record {place} is missing" if index > place else f"record {index} is no record"
+                raise LogTampered(what, first=min(index, place))
             # 2. The leaf. Spelled out here: a million calls of a function are a second.
             found = sha256(b"\x00" + body).digest()
             if found != leaf:
-                raise LogTampered(f"record {place} is not what was written")
+                raise LogTampered(f"record {place} is not what was written", first=place)
             rest = place
             while rest & 1:
                 found = sha256(b"\x01" + pop() + found).digest()
@@ -253,17 +343,72 @@ def recompute(
             if place in wanted:
                 roots[place] = root_of(frontier)
         if progress is not None:
-            progress(place, stored)
-    # 3. The head.
-    if place != stored:
-        raise LogTampered(f"the log has {place} records and its head says {stored}")
-    if b"".join(frontier) != frontier_bytes:
-        raise LogTampered("the records do not hash to the stored head")
-    return Whole(size=place, root=root_of(frontier), roots=roots)
+            progress(place, stored or 0)
+    return Whole(size=place, frontier=tuple(frontier), roots=roots)
 
 
-def _parse(body: str) -> Body:
+def require_head(connection: sqlite3.Connection, whole: Whole) -> None:
+    """The records are as many as the stored head counts, and hash to it. Raises LogTampered."""
+    heads = connection.execute("SELECT size, frontier FROM head").fetchall()
+    if len(heads) != 1:
+        raise LogTampered(f"the log has {len(heads)} heads in place of one")
+    ((size, frontier),) = heads
+    if whole.size < size:
+        what = f"record {whole.size} is missing, and all behind it: the head counts {size}"
+        raise LogTampered(what, first=whole.size)
+    if whole.size > size:
+        raise LogTampered(f"record {size} is one too many: the head counts {size}", first=size)
+    if b"".join(whole.frontier) != frontier:
+        first, last = _differs(whole, frontier)
+        what = (
+            f"among the records {first} to {last} one is not what was written: they do not hash to the head"
+        )
+        raise LogTampered(what, first=first)
+
+
+def _differs(whole: Whole, stored: bytes) -> tuple[int, int]:
+    """First and last record below the first root of the frontier that is not the stored one."""
+    begin = 0
+    for place, root in enumerate(whole.frontier):
+        width = 1 << (whole.size - begin).bit_length() - 1
+        if stored[place * HASH_BYTES : (place + 1) * HASH_BYTES] != root:
+            return begin, begin + width - 1
+        begin += width
+    return 0, whole.size - 1  # something behind the frontier
+
+
+_BATCH = 4096
+
+_RECORDS = "SELECT idx, leaf, ifnull(CAST(body AS BLOB), x'') FROM record WHERE idx >= ? ORDER BY idx LIMIT ?"
+
+
+def _batches(connection: sqlite3.Connection) -> Generator[list[tuple[int, bytes, bytes]]]:
+    """All records in their order, some thousands at once. Raises LogTampered at the first unreadable one."""
+    begin, most = -(2**63), _BATCH
+    while True:
+        try:
+            rows = connection.execute(_RECORDS, (begin, most)).fetchall()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            if most == 1:
+                place = max(begin, 0)
+                raise LogTampered(f"record {place} cannot be read: {error}", first=place) from error
+            most = 1  # once more, one by one: to name the record
+            continue
+        if not rows:
+            return
+        yield rows
+        begin = rows[-1][0] + 1
+
+
+def _parse(body: str, index: int) -> Body:
+    """A record as the broker writes them, as far as a reader has to rely on it."""
     try:
-        return cast("Body", json.loads(body))
-    except ValueError:
-        raise LogTampered("a record is not JSON") from None
+        found: object = json.loads(body)
+    except (ValueError, RecursionError):
+        raise LogTampered(f"record {index} is not JSON", first=index) from None
+    record = cast("Body", found if isinstance(found, dict) else {})
+    if not all(isinstance(record.get(name), str) for name in ("event", "time")):
+        raise LogTampered(f"record {index} is none that the broker writes", first=index)
+    return record

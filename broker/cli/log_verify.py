@@ -1,0 +1,298 @@
+"""`broker log verify`: is the log what was written? All that is wrong is said, the first record first."""
+
+import argparse
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
+from broker.errors import LogTampered, Usage
+from broker.keys import log_public_key
+from broker.places import places
+from broker.plain_text import plain
+from broker.store import history
+from broker.store.ledger import schema, statements
+
+_MAX_INDEX = 2**63 - 1
+
+
+def verify(arguments: argparse.Namespace, store: Path) -> int:
+    """Print what was found; the exit status."""
+    try:
+        found = _verified(arguments, store)
+    except LogTampered as tampered:  # nothing else can be read of it
+        found = _Found(tampered=[tampered])
+    if arguments.json:
+        print(json.dumps(found.to_json()))
+    else:
+        for line in found.lines():
+            print(line)
+    return 1 if found.tampered else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Witness:
+    """What a backend kept of a token: where its delegation stands in the log."""
+
+    origin: str
+    index: int
+    txn: str
+    jti: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What there is to say.
+
+    Attributes:
+        signed: the checkpoints that the log's key signed.
+        elsewhere: whether anything was given that does not lie beside the log.
+        torn: lines of the file of checkpoints at which there is none.
+    """
+
+    key: LogVerifier | None = None
+    tampered: list[LogTampered] = field(default_factory=list[LogTampered])
+    whole: history.Whole | None = None
+    signed: list[Checkpoint] = field(default_factory=list[Checkpoint])
+    elsewhere: bool = False
+    torn: tuple[int, ...] = ()
+    witnessed: int = 0
+
+    @contextmanager
+    def finding(self) -> Generator[None]:
+        """What the block finds is kept, and the rest is looked at all the same."""
+        try:
+            yield
+        except LogTampered as tampered:
+            self.tampered.append(tampered)
+        except sqlite3.Error as error:
+            # A table is gone, for instance. Where nothing was wrong so far, somebody else has to say.
+            if not self.tampered and not history.is_damage(error):
+                raise
+            self.tampered.append(LogTampered(f"the file cannot be read as a log: {error}"))
+
+    @property
+    def in_order(self) -> list[LogTampered]:
+        """The first bad record first, then what is wrong with no record in particular."""
+        return sorted(self.tampered, key=lambda each: _MAX_INDEX if each.first is None else each.first)
+
+    @property
+    def last_signed(self) -> int:
+        return max((each.size for each in self.signed), default=0)
+
+    def to_json(self) -> dict[str, object]:
+        said: dict[str, object] = {
+            "whole": not self.tampered,
+            "key": None if self.key is None else str(self.key),
+        }
+        if self.tampered:
+            said["tampered"] = [{"first": each.first, "what": each.message} for each in self.in_order]
+        if self.whole is not None:
+            said |= {"size": self.whole.size, "root": self.whole.root.hex()}
+        return said | {
+            "signed": self.last_signed,
+            "checkpoints": len(self.signed),
+            "torn": list(self.torn),
+            "witnessed": self.witnessed,
+        }
+
+    def lines(self) -> Iterable[str]:
+        for line in self.torn:
+            yield f"line {line} of the checkpoints begins none that is whole (a write cut off?): not used"
+        for each in self.in_order:
+            yield f"TAMPERED: {each.message}"
+        if self.tampered or self.whole is None:
+            return
+        size, last = self.whole.size, self.last_signed
+        yield f"whole: {size} records, root {self.whole.root.hex()}"
+        count = len(self.signed)
+        yield f"signed by {count} checkpoint(s), the last over {last} records; {size - last} since then"
+        if self.witnessed:
+            yield f"{self.witnessed} token(s) that backends kept stand where they say"
+        if not self.elsewhere:
+            yield (
+                "no checkpoint from elsewhere was given: "
+                "a log that was cut or replaced as a whole would not show"
+            )
+        yield f"key {self.key}"
+
+
+def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
+    """Whether the log is whole.
+
+    What must hold:
+
+    1. Tables, indexes and triggers are the ones that this version makes.
+    2. The log has the name that stands in the key.
+    3. Every checkpoint, beside the log and elsewhere, is one of this log and signed by its key.
+    4. The records hash to the stored head.
+    5. At the size of each checkpoint they hash to its root; a log that is shorter was truncated.
+    6. What backends kept of their tokens stands where the tokens say.
+    """
+    outside, torn = _read_notes(arguments.checkpoint)
+    witnesses = _read_witnesses(arguments.witness)
+    found = _Found(elsewhere=bool(outside or witnesses), torn=torn)
+    with history.reading(store) as connection:
+        # 1. Definitions.
+        found.tampered += _changed(history.definitions(connection))
+        # 2. The name.
+        origin = ""
+        with found.finding():
+            origin = history.origin(connection)
+            if not origin:
+                raise LogTampered("the log has no name any more")
+        key = found.key = _verifier(arguments, origin)
+        with found.finding():
+            if origin and origin != key.name:
+                raise LogTampered(f"the log calls itself {origin!r}; the key is that of {key.name!r}")
+        # 3. Signatures.
+        with found.finding():
+            for size, note in history.checkpoints(connection):
+                with found.finding():
+                    found.signed.append(_beside(size, note, key))
+        for note in outside:
+            with found.finding():
+                found.signed.append(open_note(note, key))
+        # 4. Records and head.
+        with found.finding():
+            sizes = [each.size for each in found.signed]
+            found.whole = whole = history.hash_records(connection, sizes, _progress())
+            with found.finding():
+                history.require_head(connection, whole)
+            # 5. Roots.
+            found.tampered += _contradicted(whole, found.signed)
+        # 6. Witnesses.
+        with found.finding():
+            found.tampered += _denied(connection, origin, witnesses)
+            found.witnessed = len(witnesses)
+        if arguments.deep:
+            with found.finding():
+                history.require_sound(connection)
+    return found
+
+
+def _changed(there: Mapping[str, str]) -> list[LogTampered]:
+    """What is not as `schema.sql` makes it."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for statement in statements(schema()):
+            fresh.execute(statement)
+        made = history.definitions(fresh)
+    what = [
+        *(f"{name} is missing" for name in made.keys() - there.keys()),
+        *(f"{name} was added" for name in there.keys() - made.keys()),
+        *(f"{name} was changed" for name in made.keys() & there.keys() if made[name] != there[name]),
+    ]
+    return [LogTampered(f"the log's {plain(each)}") for each in sorted(what)]
+
+
+def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
+    signed = open_note(note, key)
+    if signed.size != size:
+        raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
+    return signed
+
+
+def _contradicted(whole: history.Whole, signed: Sequence[Checkpoint]) -> list[LogTampered]:
+    found: list[LogTampered] = []
+    good = 0
+    for each in sorted(signed, key=lambda each: each.size):
+        if each.size > whole.size:
+            longest = max(one.size for one in signed)
+            what = f"the log has {whole.size} records; a checkpoint says that it had {longest}"
+            found.append(LogTampered(what, first=whole.size))
+            break
+        if whole.roots[each.size] == each.root:
+            good = each.size
+        elif not found:
+            what = f"among the records {good} to {each.size - 1} one is not what the checkpoint signed"
+            found.append(LogTampered(what, first=good))
+    return found
+
+
+def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[_Witness]) -> list[LogTampered]:
+    """Where the log says something else than the tokens; of many, the first and how many."""
+    denied: list[LogTampered] = []
+    for each in sorted(witnesses, key=lambda each: each.index):
+        record = history.record(connection, each.index)
+        call = f"the token of call {plain(each.txn)}"
+        if each.origin != origin:
+            what = f"{call} is of another log, {each.origin!r}: this one is {origin!r}"
+        elif record is None:
+            what = f"record {each.index} is missing, of which a backend keeps {call}"
+        elif (record["event"], record.get("txn")) != ("allowed", each.txn) or (
+            each.jti is not None and record.get("jti") != each.jti
+        ):
+            what = f"record {each.index} is not the one of which a backend keeps {call}"
+        else:
+            continue
+        denied.append(LogTampered(what, first=each.index))
+    if len(denied) > 1:
+        return [LogTampered(f"{denied[0].message}; and {len(denied) - 1} more", first=denied[0].first)]
+    return denied
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise Usage(f"cannot read the {what} in {path}: {error}") from error
+
+
+def _read_notes(path: Path | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    if path is None:
+        return (), ()
+    notes = split_notes(_read(path, "checkpoints"))
+    if not notes.whole:
+        raise Usage(f"{path} holds no whole checkpoint")
+    return notes.whole, notes.torn
+
+
+def _read_witnesses(path: Path | None) -> list[_Witness]:
+    """JSON lines, as `broker log list --everything --json` prints them of a backend's own file of spends,
+    or the claims of tokens. Lines without a place in the log say nothing of it."""
+    if path is None:
+        return []
+    found: list[_Witness] = []
+    for number, line in enumerate(_read(path, "tokens").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            parsed: object = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Usage(f"line {number} of {path} is not JSON") from error
+        claims = cast("Mapping[str, Any]", parsed if isinstance(parsed, dict) else {})
+        log = claims.get("log")
+        if log is None:
+            continue
+        match log, claims.get("txn"), claims.get("jti"):
+            case {"origin": str(origin), "index": int(index)}, str(txn), (str() | None) as jti if (
+                0 <= index <= _MAX_INDEX
+            ):
+                found.append(_Witness(origin=origin, index=index, txn=txn, jti=jti))
+            case _:
+                raise Usage(f"line {number} of {path} is not what a backend keeps of a token")
+    if not found:
+        raise Usage(f"{path} names no place in a log")
+    return found
+
+
+def _verifier(arguments: argparse.Namespace, origin: str) -> LogVerifier:
+    if arguments.key is not None:
+        return LogVerifier.parse(arguments.key)
+    return LogVerifier(name=origin, key=log_public_key(places(arguments.config).keys))
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        end = "\n" if done >= of else ""
+        print(f"\r{done} of {of} records", end=end, file=sys.stderr, flush=True)
+
+    return show
