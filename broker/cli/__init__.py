@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and translate whatever it ends with: the one place where that is done.
 
     Returns:
-        0 for yes, 1 for no (a call refused, a log tampered with, a tools.toml with mistakes), 2 where the
+        0 for yes, 1 for no (a call refused, a log tampered with, a file with mistakes), 2 where the
         question could not be asked.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -114,7 +114,8 @@ def _told(name: str, error: BaseException) -> int:
     if isinstance(error, CatalogInvalid):
         for line in _mistakes(error):
             print(line, file=sys.stderr)
-        return 1
+        # For `check` that is the answer; for everybody else nobody knows what the file was meant to say.
+        return 1 if name == "check" else 2
     if isinstance(error, BrokerError):
         print(f"broker {name}: {error.message} [{error.code}]", file=sys.stderr)
         return 2

@@ -17,7 +17,8 @@ from broker.authenticate import Authenticator
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant
 from broker.chain import Chain
-from broker.errors import CatalogInvalid, Code, LogUnavailable, Rejected, Usage
+from broker.cli.parser import config_option, describe
+from broker.errors import Code, LogUnavailable, Rejected, Usage
 from broker.explain import Considered, Explanation, Used, explain
 from broker.jws import MAX_BYTES, parse_json_strict
 from broker.keys import KeysAsTheyLie
@@ -34,20 +35,33 @@ _MOST = 400
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        examples='broker explain --as SESSION orders_refund \'{"order_id": "42", "amount": 900}\'\n'
+        'broker explain --as @FILE orders_get \'{"order_id": "42"}\'      a credential in a file\n'
+        "broker explain --as - orders_get < FILE                        a credential from stdin\n\n"
+        "SESSION is an id as `broker session list` shows it. A credential itself does not belong on a\n"
+        "command line, where every user of the machine can read it.",
+        exits="0 the call would be allowed, 1 it would be refused, 2 it cannot tell",
+    )
     parser.add_argument(
         "--as", dest="who", required=True, metavar="WHO", help="a session's id, @FILE, or - for stdin"
     )
     parser.add_argument("tool", metavar="TOOL", help="name of the tool")
     parser.add_argument(
-        "arguments", nargs="?", default="{}", metavar="ARGS", help="its arguments, a JSON object"
+        "arguments",
+        nargs="?",
+        default="{}",
+        metavar="ARGS",
+        help="its arguments, a JSON object (default: %(default)s)",
     )
-    parser.add_argument("--config", type=Path, default=Path("tools.toml"), help="the broker's tools.toml")
+    config_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     values = _values(arguments.arguments)
-    catalog = _catalog(arguments.config)
+    catalog = load(arguments.config)
     store = Path(catalog.broker.store)
     now_ms = time.time_ns() // 1_000_000
     if not _is_credential(arguments.who) and not store.exists():
@@ -81,14 +95,6 @@ def _values(text: str) -> Mapping[str, Json]:
     if not isinstance(value, dict):
         raise Usage('the arguments are a JSON object: \'{"order_id": "42"}\'')
     return value
-
-
-def _catalog(path: Path) -> Catalog:
-    try:
-        return load(path)
-    except CatalogInvalid as invalid:
-        # Not the status of a refusal: nobody knows what the file was meant to say.
-        raise Usage(f"{invalid.message}; `broker check` shows them") from None
 
 
 # ── who asks ────────────────────────────────────────────────────────────────

@@ -60,7 +60,7 @@ def describe(parser: argparse.ArgumentParser, *, what: str | None = None, exampl
     """A page: what the command does, how it is typed, and what its exit status means."""
     if what is not None:
         parser.description = what
-    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    lines = textwrap.indent(examples.strip(), "  ")
     status = textwrap.fill(f"exit status: {exits}", WIDTH, subsequent_indent="  ")
     parser.epilog = f"examples:\n{lines}\n\n{status}"
 

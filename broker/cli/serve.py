@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         examples="broker serve\n"
         "broker serve --config /etc/broker/tools.toml --listen 127.0.0.1:0\n"
         "broker serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem",
-        exits="0 when told to end, 1 tools.toml has mistakes, 2 it cannot start, and why",
+        exits="0 when told to end, 2 it cannot start, and why",
     )
     config_option(parser)
     parser.add_argument(

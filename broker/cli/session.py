@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         examples="broker session open --subject alice --agent support-bot --role support --for 8h\n"
         "broker session list\n"
         "broker session revoke SESSION",
-        exits="0 done, 1 no such session or a tools.toml with mistakes, 2 it could not be tried",
+        exits="0 done, 1 no such session, 2 it could not be tried, and why",
     )
     commands = parser.add_subparsers(dest="what", required=True, metavar="open|list|revoke")
 
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "session.",
         examples="broker session open --subject alice --agent support-bot --role support --for 8h\n"
         "broker session open --subject nightly-job --role auditor --for 30m --to job.credential",
-        exits="0 opened, 1 tools.toml has mistakes, 2 it could not be opened",
+        exits="0 opened, 2 it could not be opened, and why",
     )
     opening.add_argument("--subject", required=True, metavar="NAME", help="for whom the work is done")
     opening.add_argument("--agent", metavar="NAME", help="who does it (default: the subject itself)")
@@ -100,15 +100,15 @@ def run(arguments: argparse.Namespace) -> int:
             opening = importlib.import_module("broker.cli.session_open")
             return cast("Callable[[argparse.Namespace], int]", opening.run)(arguments)
         case "list":
-            return anyio.run(_list, places(arguments.config), arguments.all, arguments.json)
+            return _list(places(arguments.config), everything=arguments.all, as_json=arguments.json)
         case _:
             return anyio.run(_revoke, places(arguments.config), arguments.sid)
 
 
-async def _list(where: Places, everything: bool, as_json: bool) -> int:  # noqa: FBT001 - anyio.run's
+def _list(where: Places, *, everything: bool, as_json: bool) -> int:
     asked_ms = now_ms()
-    async with _existing(where) as store:
-        found = await store.list_sessions(now_s=asked_ms // 1000, everything=everything)
+    found = anyio.run(_kept, where, everything, asked_ms)
+    # Here, and not in the loop: it would hold a Ctrl-C back while nobody reads what is printed.
     if as_json:
         for each in found:
             print(json.dumps(_as_json(each, asked_ms), ensure_ascii=False))
@@ -118,6 +118,11 @@ async def _list(where: Places, everything: bool, as_json: bool) -> int:  # noqa:
         what = "No session was ever opened." if everything else "No session is alive."
         print(what, file=sys.stderr)
     return 0
+
+
+async def _kept(where: Places, everything: bool, at_ms: int) -> Sequence[StoredSession]:  # noqa: FBT001 - anyio.run's
+    async with _existing(where) as store:
+        return await store.list_sessions(now_s=at_ms // 1000, everything=everything)
 
 
 async def _revoke(where: Places, beginning: str) -> int:

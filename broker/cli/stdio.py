@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         examples="BROKER_CREDENTIAL_FILE=alice.credential broker stdio --config tools.toml",
-        exits="0 when stdin ends, 1 the credential is refused or tools.toml has mistakes, 2 it cannot start",
+        exits="0 when stdin ends, 1 the credential is refused, 2 it cannot start, and why",
     )
     config_option(parser)
 
