@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
+
+import anyio.to_thread
 
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant, Tool
@@ -15,6 +18,9 @@ from broker.record import Record
 from broker.request import PlannedRequest
 from broker.session import Session
 from broker.store.protocols import Entry, Log, RateCondition, Unmet
+
+LARGE = 8 * 1024
+"""Bytes of arguments. What is smaller is decided in less time than a thread takes to start."""
 
 _BROKEN = Refused(
     code=Code.INTERNAL,
@@ -140,7 +146,10 @@ class Issuer:
             arguments = Arguments.of(ask.arguments)
         except Rejected as rejected:
             return await self._deny(at, refused(rejected), session)
-        decision = decide(session, at.catalog, ask.tool, arguments, now_s=at.now_ms // 1000)
+        question = partial(decide, session, at.catalog, ask.tool, arguments, now_s=at.now_ms // 1000)
+        # Thousands of values take long to hold against schemas: beside the loop, so that nobody else waits.
+        large = len(arguments.canonical) > LARGE
+        decision = await anyio.to_thread.run_sync(question) if large else question()
         if isinstance(decision, Refused):
             return await self._deny(at, decision, session, arguments)
         tool, request = decision.tool, decision.request

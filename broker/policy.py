@@ -17,6 +17,14 @@ ASSURANCE = ("aal1", "aal2", "aal3")
 """NIST SP 800-63, from weak to strong. What is not in here is weaker than all of them."""
 
 
+MAX_VALUES = 10_000
+"""In the arguments of one call, inner ones included: to hold one against a schema takes some 20 µs, and some
+rules of a schema take a time that grows with the square of their number."""
+
+MAX_NAME = 256
+"""Characters of a member's name, which a schema may hold against patterns."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
     """The arguments of one call, in the one form that is bounded, digested and decided about.
@@ -92,10 +100,9 @@ def decide(
     7. The request can be built from the arguments, and from nothing else.
     """
     # 1. Bounded.
-    size, most = len(arguments.canonical), catalog.broker.max_arguments_bytes
-    if size > most:
-        sentence = f"The arguments have {size} bytes; at most {most} are taken."
-        return _same(Code.ARGUMENTS_TOO_LARGE, sentence)
+    too_large = _too_large(arguments, catalog.broker.max_arguments_bytes)
+    if too_large is not None:
+        return _same(Code.ARGUMENTS_TOO_LARGE, too_large)
     # 2. Exists.
     tool = catalog.tools.get(tool_name)
     if tool is None:
@@ -146,6 +153,30 @@ def decide(
     except Rejected as rejected:
         return _same(rejected.code, rejected.message, grants[0].rule, tool)
     return Allowed(tool=tool, grants=grants, request=request)
+
+
+def _too_large(arguments: Arguments, most: int) -> str | None:
+    size = len(arguments.canonical)
+    if size > most:
+        return f"The arguments have {size} bytes; at most {most} are taken."
+    if size <= MAX_NAME:
+        return None
+    count = 0
+    unseen: list[Json] = [dict(arguments.values)]
+    while unseen:
+        each = unseen.pop()
+        if isinstance(each, dict):
+            if any(len(name) > MAX_NAME for name in each):
+                return f"A name in the arguments has more than {MAX_NAME} characters."
+            unseen.extend(each.values())
+        elif isinstance(each, list):
+            unseen.extend(each)
+        else:
+            continue
+        count += len(each)
+        if count > MAX_VALUES:
+            return f"The arguments hold more than {MAX_VALUES} values."
+    return None
 
 
 def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ...]:

@@ -1,14 +1,19 @@
 """A JSON Schema (2020-12), compiled once, that says what is wrong with a value."""
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 
-from broker.canonical import Json
+from broker.canonical import Json, canonical_json
+
+MAX_MATCHED = 4096
+"""Characters of a text that is held against a `pattern`. Most patterns take a time that grows with the square
+of the length, and no other thread of the process runs meanwhile."""
 
 
 class SchemaMistake(Exception):
@@ -36,7 +41,7 @@ class Schema:
             ) from None
         self.document = document
         # An empty registry: jsonschema would otherwise fetch an unknown `$ref` from the network.
-        self._validator = Draft202012Validator(document, registry=Registry[Any]())
+        self._validator = _Validator(document, registry=Registry[Any]())
 
     def problems(self, value: Json) -> tuple[str, ...]:
         """What is wrong with `value`, for a model to mend it; at most five, empty where nothing is."""
@@ -47,10 +52,47 @@ class Schema:
         nothing of the value, and so neither its members nor the names that it has made up."""
         return tuple(_broken(error) for error in self._first_errors(value))
 
-    def _first_errors(self, value: Json) -> Iterator[ValidationError]:
-        # The stubs of jsonschema leave the type of a value partly unknown.
-        validator = cast("Any", self._validator)
-        return islice(cast("Iterator[ValidationError]", validator.iter_errors(value)), 5)
+    def _first_errors(self, value: Json) -> list[ValidationError]:
+        try:
+            return list(islice(cast("Iterator[ValidationError]", self._validator.iter_errors(value)), 5))
+        except _Endless as endless:
+            return [endless.error]
+
+
+class _Endless(Exception):
+    """A text is not held against a pattern. Raised: under `not`, an error would be what is asked for."""
+
+    def __init__(self) -> None:
+        message = f"a text of more than {MAX_MATCHED} characters is not held against a pattern"
+        self.error = ValidationError(message, validator="pattern")
+
+
+def _pattern(
+    _: object, pattern: str, instance: object, schema: Mapping[str, Json]
+) -> Iterator[ValidationError]:
+    if not isinstance(instance, str):
+        return
+    most = schema.get("maxLength")
+    if isinstance(most, int) and len(instance) > most:
+        return  # that is what is wrong with it, and said
+    if len(instance) > MAX_MATCHED:
+        raise _Endless
+    if not re.search(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _unique_items(_: object, unique: bool, instance: object, __: object) -> Iterator[ValidationError]:  # noqa: FBT001
+    # jsonschema compares each with each where they cannot be sorted: 20 kB of objects would take 10 s.
+    if unique and isinstance(instance, list):
+        items = cast("list[Json]", instance)
+        if len({canonical_json(item) for item in items}) != len(items):
+            yield ValidationError(f"{items!r:.200} has non-unique elements")
+
+
+# The stubs of jsonschema leave the type of a validator partly unknown.
+_Validator: Any = cast("Any", validators).extend(
+    Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique_items}
+)
 
 
 def _problem(error: ValidationError) -> str:
