@@ -191,19 +191,28 @@ def _segment(name: str, value: Json) -> str:
     text = value if isinstance(value, str) else canonical_json(value).decode()
     if not text or len(text) > MAX_SEGMENT:
         raise _unsafe(name, f"is empty, or longer than {MAX_SEGMENT} characters")
+    # Some servers fold look-alikes after they decode: full-width dots and slashes, `‥`, `％2e`.
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
     # A server behind a server decodes again, or pastes what it decoded into a URL of its own. So nothing
     # is sent, however encoded, that would mean something there.
-    if _ENCODED.search(text):
+    if _ENCODED.search(folded):
         raise _unsafe(name, "goes into the path and holds a percent-encoded character; send it plain")
-    # Some servers fold look-alikes after they decode: full-width dots and slashes, `‥`.
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    if folded in {".", ".."} or _LEAVING.search(text) or "/" in folded or "\\" in folded:
+    if _LEAVING.search(folded) or _is_nothing(folded):
         raise _unsafe(
             name,
-            "could leave its place in the path: it is `.` or `..`, or holds a control character or one of "
-            "/ \\ ? # ;",
+            "could leave its place in the path: it is dots or blanks alone, or holds a control character or "
+            "one of / \\ ? # ;",
         )
     return _encode(name, text)
+
+
+def _is_nothing(text: str) -> bool:
+    """Dots and blanks, which are other names of this segment, of its parent, or of none: some servers trim
+    them, and some file systems pass over what cannot be seen (`.`, U+200D, `.` was a parent on one)."""
+    if text.isascii():
+        return not text.strip(". ")
+    seen = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    return not "".join(seen.split()).strip(".")
 
 
 def _query(arguments: Mapping[str, Json]) -> str:
