@@ -3,6 +3,7 @@
 import json
 import math
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import TypeAlias, cast
 
@@ -40,43 +41,58 @@ def digest(data: bytes) -> str:
     return urlsafe_b64encode(sha256(data).digest()).rstrip(b"=").decode()
 
 
-def _require_canonical(value: Json, depth: int) -> bool:  # noqa: C901, PLR0912 - one branch a JSON type
+def _require_canonical(value: Json, depth: int) -> bool:
     """Whether the C encoder already writes the canonical form: no float, only ASCII keys."""
-    if value is None or value is True or value is False:
-        return True
     kind = type(value)
-    if kind is str:
-        _require_unicode(cast("str", value))
-        return True
-    if kind is int:
-        if not -_MAX_INTEGER <= cast("int", value) <= _MAX_INTEGER:
-            raise Rejected(Code.ARGUMENTS_UNSAFE, "an integer is larger than 2^53-1; send it as a string")
-        return True
-    if kind is float:
-        if not math.isfinite(cast("float", value)):
-            raise Rejected(Code.ARGUMENTS_UNSAFE, "NaN and infinities are not JSON numbers")
-        return False
-    if depth >= MAX_DEPTH:
-        raise Rejected(Code.ARGUMENTS_UNSAFE, f"values are nested more than {MAX_DEPTH} levels deep")
-    plain = True
     if kind is dict:
-        for key, member in cast("dict[str, Json]", value).items():
+        if depth >= MAX_DEPTH:
+            raise _too_deep()
+        members = cast("dict[str, Json]", value)
+        plain = True
+        for key in members:
             if type(key) is not str:
                 raise Rejected(Code.ARGUMENTS_UNSAFE, "an object has a key that is not a string")
             if not key.isascii():
                 _require_unicode(key)
                 plain = False
-            plain = _require_canonical(member, depth + 1) and plain
-        return plain
+        return _require_members(members.values(), depth) and plain
     if kind is list:
-        for member in cast("list[Json]", value):
-            plain = _require_canonical(member, depth + 1) and plain
-        return plain
+        if depth >= MAX_DEPTH:
+            raise _too_deep()
+        return _require_members(cast("list[Json]", value), depth)
+    return _require_leaf(value)
+
+
+def _require_members(members: Iterable[Json], depth: int) -> bool:
+    plain = True
+    for member in members:
+        # Texts are most of what there is. A call for each would cost more than all the rest.
+        if type(member) is str and member.isascii():
+            continue
+        plain = _require_canonical(member, depth + 1) and plain
+    return plain
+
+
+def _require_leaf(value: Json) -> bool:
+    if value is None or value is True or value is False:
+        return True
+    if type(value) is int:
+        if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
+            raise Rejected(Code.ARGUMENTS_UNSAFE, "an integer is larger than 2^53-1; send it as a string")
+        return True
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise Rejected(Code.ARGUMENTS_UNSAFE, "NaN and infinities are not JSON numbers")
+        return False
     if isinstance(value, str):
-        # A member of a StrEnum, as every `Code` is: JSON writes its text.
+        # Also a member of a StrEnum, as every `Code` is: JSON writes its text.
         _require_unicode(value)
         return True
-    raise Rejected(Code.ARGUMENTS_UNSAFE, f"{kind.__name__} is not a JSON type")
+    raise Rejected(Code.ARGUMENTS_UNSAFE, f"{type(value).__name__} is not a JSON type")
+
+
+def _too_deep() -> Rejected:
+    return Rejected(Code.ARGUMENTS_UNSAFE, f"values are nested more than {MAX_DEPTH} levels deep")
 
 
 def _require_unicode(text: str) -> None:

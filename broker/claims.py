@@ -118,9 +118,8 @@ def claims_from_json(payload: Mapping[str, Json]) -> CallClaims:
     Raises:
         Rejected: `token.claims` where one is missing, of another type, empty or unknown.
     """
-    missing = sorted(_REQUIRED - set(payload))
-    strange = sorted(set(payload) - _KNOWN)
-    if missing or strange:
+    if not (payload.keys() >= _REQUIRED and payload.keys() <= _KNOWN):
+        missing, strange = sorted(_REQUIRED - payload.keys()), sorted(payload.keys() - _KNOWN)
         raise _invalid(f"claim {(missing or strange)[0][:40]!r} is {'missing' if missing else 'not known'}")
     detail = _detail(payload["authorization_details"])
     iss = _text(payload, "iss")

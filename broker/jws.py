@@ -133,7 +133,9 @@ def parse_json_strict(data: bytes, invalid: Code) -> Json:
         raise Rejected(invalid, "nested too deeply") from None
     except ValueError:
         raise Rejected(invalid, "not JSON") from None
-    _require_plain(value, invalid, 0)
+    # Most texts show at a glance that nothing in them is deep, and that no escape spells a surrogate.
+    if not data.isascii() or b"\\u" in data or data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _require_plain(value, invalid, 0)
     return cast("Json", value)
 
 
