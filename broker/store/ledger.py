@@ -14,7 +14,7 @@ from broker.merkle import Head, leaf_hash
 from broker.record import Record, timestamp
 from broker.session import Session
 from broker.store import kept_session
-from broker.store.protocols import Appended, Entry, StoredSession, Unmet
+from broker.store.protocols import Appended, Entry, SpendCondition, StoredSession, Unmet
 
 APPLICATION_ID = 0x42724B31
 VERSION = 1
@@ -200,6 +200,7 @@ class _Transaction:
         self._bodies: list[bytes] = []
         self._alive: dict[str, Unmet | None] = {}
         self._counts: dict[tuple[str, int], int] = {}
+        self._floor: int | None = None
 
     def apply(self, operation: Operation) -> Any:  # noqa: ANN401 - each operation has its own answer
         match operation:
@@ -253,20 +254,26 @@ class _Transaction:
             if count >= entry.rate.limit:
                 return Unmet.RATE_EXCEEDED
             self._counts[counted] = self._counts.get(counted, 0) + 1
-        if entry.spend is not None:
-            if entry.spend.keep_until_s <= self._spent_floor():
-                return Unmet.SPENT
-            self._connection.execute(
-                "INSERT OR IGNORE INTO spent VALUES (?, ?)", (entry.spend.jti, entry.spend.keep_until_s)
-            )
-            if not self._connection.execute("SELECT changes()").fetchone()[0]:
-                return Unmet.SPENT
+        if entry.spend is not None and not self._spend(entry.spend):
+            return Unmet.SPENT
         return None
+
+    def _spend(self, spend: SpendCondition) -> bool:
+        if spend.keep_until_s <= self._spent_floor():
+            return False
+        marked = self._connection.execute(
+            "INSERT INTO spent VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1",
+            (spend.jti, spend.keep_until_s),
+        ).fetchone()
+        return marked is not None
 
     def _spent_floor(self) -> int:
         """Spends that were kept until then have been forgotten: whether they happened is not known."""
-        row = self._connection.execute("SELECT value FROM meta WHERE key = 'spent_floor'").fetchone()
-        return -1 if row is None else int(row[0])
+        if self._floor is None:
+            sql = "SELECT value FROM meta WHERE key = 'spent_floor'"
+            row = self._connection.execute(sql).fetchone()
+            self._floor = -1 if row is None else int(row[0])
+        return self._floor
 
     def _session(self, sid: str) -> Unmet | None:
         row = self._connection.execute("SELECT revoked_ms FROM session WHERE sid = ?", (sid,)).fetchone()
