@@ -1,5 +1,6 @@
 """Is this token whole, and signed by a key that we trust? Stricter than the JOSE library below it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,6 +37,12 @@ _ROCA_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 
 _ROCA_RESIDUES = tuple(
     frozenset(pow(65537, power, prime) for power in range(prime)) for prime in _ROCA_PRIMES
 )
+
+_SMALL_FACTORS = math.prod(
+    number for number in range(2, 752) if all(number % each for each in range(2, math.isqrt(number) + 1))
+)
+"""The primes up to 751: SP 800-89 §5.3.3 asks for a modulus without them that is no power of a prime. Whoever
+can factor it signs with it."""
 
 PublicKeyObject: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -253,6 +260,8 @@ def _require_strong_rsa(key: rsa.RSAPublicKey, invalid: Code) -> None:
         raise Rejected(invalid, f"an RSA key is weaker than {_MIN_RSA_BITS} bits with exponent 65537")
     if numbers.e >= _MAX_RSA_EXPONENT:
         raise Rejected(invalid, "an RSA key has an exponent that makes every verification slow")
+    if math.gcd(numbers.n, _SMALL_FACTORS) != 1 or math.isqrt(numbers.n) ** 2 == numbers.n:
+        raise Rejected(invalid, "an RSA key has a modulus that anybody can factor")
     if all(
         numbers.n % prime in residues for prime, residues in zip(_ROCA_PRIMES, _ROCA_RESIDUES, strict=True)
     ):

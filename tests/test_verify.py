@@ -201,6 +201,8 @@ SIGNATURE_ATTACKS = {
     "s = n": resigned(RAW[:32] + P256_ORDER.to_bytes(32)),
     "s + n, where it fits in nothing": resigned(RAW[:32] + b"\xff" * 32),
     "in DER": resigned(KEY.sign(f"{HEAD}.{BODY}".encode(), ec.ECDSA(hashes.SHA256()))),
+    "r = s = 0 in DER, the psychic signature": resigned(bytes.fromhex("3006020100020100")),
+    "r = 1 and s = n - 1": resigned((1).to_bytes(32) + (P256_ORDER - 1).to_bytes(32)),
     "truncated": resigned(RAW[:-1]),
     "with a byte behind it": resigned(RAW + b"\x00"),
     "with a byte before it": resigned(b"\x00" + RAW),
@@ -283,6 +285,13 @@ HEADER_ATTACKS = {
             "at+jwt+json",
             "text/at+jwt",
             "application/application/at+jwt",
+            "APPLICATION/",
+            "at+jw\u1d40",
+            "at\uff0bjwt",
+            "sd-jwt",
+            "vc+jwt",
+            "kb+jwt",
+            "entity-statement+jwt",
             "secevent+jwt",
             "token-introspection+jwt",
             "wit+jwt",
@@ -375,6 +384,12 @@ SHAPE_ATTACKS = {
     "general JSON serialization": json.dumps(
         {"payload": BODY, "signatures": [{"protected": HEAD, "signature": SIGNATURE}]}
     ),
+    "flattened JSON serialization with a header beside": json.dumps(
+        {"header": {"alg": "none"}, "protected": HEAD, "payload": BODY, "signature": SIGNATURE}
+    ),
+    "JSON serialization, compact as its payload": json.dumps({"payload": GOOD, "signatures": []}),
+    "an SD-JWT": f"{GOOD}~",
+    "an SD-JWT with a disclosure": f"{GOOD}~{BODY}~",
     "detached payload": f"{HEAD}..{SIGNATURE}",
     "only dots": "..",
     "many dots": "." * 10_000,
@@ -673,6 +688,11 @@ def test_a_key_that_is_for_something_else_is_passed_over(jwk: dict[str, Any]) ->
     [
         pytest.param(rsa_jwk(roca_modulus(), 65537), "CVE-2017-15361", id="of a broken generator"),
         pytest.param(rsa_jwk(MODULUS, 2**32 + 1), "exponent", id="slow"),
+        pytest.param(rsa_jwk(MODULUS + 1, 65537), "factor", id="of an even modulus"),
+        pytest.param(rsa_jwk(2**2047, 65537), "factor", id="of a power of two"),
+        pytest.param(rsa_jwk(2**2048 - 1, 65537), "factor", id="of all ones"),
+        pytest.param(rsa_jwk(MODULUS // 751 * 751, 65537), "factor", id="of a modulus with a small factor"),
+        pytest.param(rsa_jwk((2**1024 - 105) ** 2, 65537), "factor", id="of a square"),
         pytest.param(ed_jwk(ED25519_SMALL_ORDER[5]), "small order", id="of small order"),
     ],
 )
