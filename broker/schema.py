@@ -105,7 +105,11 @@ def _broken(error: ValidationError) -> str:
     if error.validator in {"required", "dependentRequired"}:
         return f"{rule}: {error.message[:300]}"  # names of the schema's own, and no others
     limit = cast("object", error.validator_value)
-    return f"{rule} = {limit}"[:300] if isinstance(limit, bool | int | float | str) else rule[:300]
+    return (
+        f"{rule} = {limit}"[:300]
+        if isinstance(limit, bool | int | float | str)
+        else (rule or str(error.validator))[:300]
+    )
 
 
 def _references(node: object) -> Iterator[str]:
