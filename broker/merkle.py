@@ -1,6 +1,6 @@
 """An RFC 6962 Merkle tree over the records: one hash that stands for all of them, and short proofs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -39,6 +39,13 @@ class Head:
         """The tree's root hash (RFC 6962 §2.1)."""
         return root_of(self.frontier)
 
+    def beginnings(self) -> Iterator[tuple[int, bytes]]:
+        """Size and root of every beginning of the log that the frontier knows, itself the last."""
+        size = 0
+        for count, bit in enumerate(_bits(self.size), 1):
+            size += bit
+            yield size, root_of(self.frontier[:count])
+
     def to_bytes(self) -> bytes:
         """The frontier as stored."""
         return b"".join(self.frontier)
@@ -49,6 +56,13 @@ class Head:
         if size < 0 or len(data) != HASH_BYTES * size.bit_count():
             raise ValueError("not a frontier of that size")
         return cls(size, tuple(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)))
+
+
+def _bits(size: int) -> Iterator[int]:
+    """The powers of two that make up `size`, the largest first."""
+    for place in reversed(range(size.bit_length())):
+        if size >> place & 1:
+            yield 1 << place
 
 
 def push(frontier: list[bytes], size: int, leaf: bytes) -> None:

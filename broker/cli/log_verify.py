@@ -13,6 +13,7 @@ from typing import Any, cast
 from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
 from broker.errors import LogTampered, Usage
 from broker.keys import log_public_key
+from broker.merkle import Head
 from broker.places import places
 from broker.plain_text import plain
 from broker.store import history
@@ -159,13 +160,15 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
             with found.finding():
                 found.signed.append(open_note(note, key))
         # 4. Records and head.
+        head: Head | None = None
+        with found.finding():
+            head = history.stored_head(connection)
         with found.finding():
             sizes = [each.size for each in found.signed]
-            found.whole = whole = history.hash_records(connection, sizes, _progress())
-            with found.finding():
-                history.require_head(connection, whole)
+            found.whole = history.hash_records(connection, head, sizes, _progress())
             # 5. Roots.
-            found.tampered += _contradicted(whole, found.signed)
+            signed = [(each.size, each.root) for each in found.signed]
+            found.tampered += history.contradictions(found.whole, head, signed)
         # 6. Witnesses.
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
@@ -195,23 +198,6 @@ def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
     if signed.size != size:
         raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
     return signed
-
-
-def _contradicted(whole: history.Whole, signed: Sequence[Checkpoint]) -> list[LogTampered]:
-    found: list[LogTampered] = []
-    good = 0
-    for each in sorted(signed, key=lambda each: each.size):
-        if each.size > whole.size:
-            longest = max(one.size for one in signed)
-            what = f"the log has {whole.size} records; a checkpoint says that it had {longest}"
-            found.append(LogTampered(what, first=whole.size))
-            break
-        if whole.roots[each.size] == each.root:
-            good = each.size
-        elif not found:
-            what = f"among the records {good} to {each.size - 1} one is not what the checkpoint signed"
-            found.append(LogTampered(what, first=good))
-    return found
 
 
 def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[_Witness]) -> list[LogTampered]:

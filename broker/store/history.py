@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
-from broker.merkle import HASH_BYTES, root_of
+from broker.merkle import Head, root_of
 from broker.store.ledger import APPLICATION_ID, VERSION
 
 Body: TypeAlias = Mapping[str, Any]
@@ -111,7 +111,8 @@ def _at_rest(path: Path) -> tuple[int, int] | None:
     SQLite keeps two files beside a log, and makes them even to read it. A reader who may not, who was
     given a copy on a disc, or no rights but to read, has to tell it that nothing will change.
     """
-    if os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
+    as_we_are = os.access in os.supports_effective_ids
+    if os.access(path.parent, os.W_OK, effective_ids=as_we_are) or Path(f"{path}-wal").exists():
         return None
     try:
         found = path.stat()
@@ -287,30 +288,42 @@ class Whole:
 
     Attributes:
         size: how many there are.
-        frontier: the roots of the tree's perfect subtrees.
-        roots: the tree's root at each size that was asked for, as far as the log goes.
+        root: the root of their tree.
+        roots: the root at each size that was asked for, as far as the log goes.
     """
 
     size: int
-    frontier: tuple[bytes, ...]
+    root: bytes
     roots: Mapping[int, bytes]
-
-    @property
-    def root(self) -> bytes:
-        return root_of(self.frontier)
 
 
 def recompute(connection: sqlite3.Connection, sizes: Sequence[int]) -> Whole:
-    """Hash every record again, and compare with what is stored. Raises LogTampered."""
-    whole = hash_records(connection, sizes)
-    require_head(connection, whole)
+    """Hash every record again, and compare with the stored head. Raises LogTampered."""
+    head = stored_head(connection)
+    whole = hash_records(connection, head, sizes)
+    for found in contradictions(whole, head, ()):
+        raise found
     return whole
 
 
+def stored_head(connection: sqlite3.Connection) -> Head:
+    """The head that is kept beside the records. Raises LogTampered where it is none."""
+    heads = connection.execute("SELECT size, frontier FROM head").fetchall()
+    if len(heads) != 1:
+        raise LogTampered(f"the log has {len(heads)} heads in place of one")
+    try:
+        return Head.from_bytes(*heads[0])
+    except (ValueError, TypeError):
+        raise LogTampered("the stored head is none") from None
+
+
 def hash_records(
-    connection: sqlite3.Connection, sizes: Sequence[int], progress: Callable[[int, int], None] | None = None
+    connection: sqlite3.Connection,
+    head: Head | None,
+    sizes: Sequence[int],
+    progress: Callable[[int, int], None] | None = None,
 ) -> Whole:
-    """Hash every record again, in one pass.
+    """Hash every record again, in one pass; with the roots at these sizes, and at those that the head knows.
 
     1. Every place is filled, from 0 on, without a gap.
     2. Every record hashes to its leaf.
@@ -318,9 +331,9 @@ def hash_records(
     Raises:
         LogTampered: naming the first record that is not what was written.
     """
-    (stored,) = connection.execute("SELECT max(size) FROM head").fetchone()
-    wanted = set(sizes)
-    roots: dict[int, bytes] = {0: root_of(())} if 0 in wanted else {}
+    beginnings = () if head is None else head.beginnings()
+    wanted = {*sizes, *(size for size, _ in beginnings)}
+    roots: dict[int, bytes] = {0: root_of(())}
     frontier: list[bytes] = []
     pop, add = frontier.pop, frontier.append
     place = 0
@@ -343,38 +356,64 @@ def hash_records(
             if place in wanted:
                 roots[place] = root_of(frontier)
         if progress is not None:
-            progress(place, stored or 0)
-    return Whole(size=place, frontier=tuple(frontier), roots=roots)
+            progress(place, place if head is None else head.size)
+    return Whole(size=place, root=root_of(frontier), roots=roots)
 
 
-def require_head(connection: sqlite3.Connection, whole: Whole) -> None:
-    """The records are as many as the stored head counts, and hash to it. Raises LogTampered."""
-    heads = connection.execute("SELECT size, frontier FROM head").fetchall()
-    if len(heads) != 1:
-        raise LogTampered(f"the log has {len(heads)} heads in place of one")
-    ((size, frontier),) = heads
-    if whole.size < size:
-        what = f"record {whole.size} is missing, and all behind it: the head counts {size}"
-        raise LogTampered(what, first=whole.size)
-    if whole.size > size:
-        raise LogTampered(f"record {size} is one too many: the head counts {size}", first=size)
-    if b"".join(whole.frontier) != frontier:
-        first, last = _differs(whole, frontier)
+def contradictions(
+    whole: Whole, head: Head | None, signed: Sequence[tuple[int, bytes]]
+) -> Generator[LogTampered]:
+    """What the stored head, and each signed size and root, say against the records.
+
+    1. At the size of a checkpoint the records hash to its root. Where they do not, the first bad record
+       stands behind the last checkpoint that is right, and before the first that is not.
+    2. The log is as long as the longest checkpoint.
+    3. The records are as many as the head counts, and hash to it. It lies beside them and is signed by
+       nobody, so a checkpoint that confirms the records says that the head was changed.
+    """
+    # 1. Checkpoints.
+    good, bad = _compare(whole, signed)
+    first = min(bad, default=None)
+    last = max(good, default=0)
+    if first is not None:
+        begin = max((size for size in good if size < first), default=0)
+        both = " (its key signed two different logs)" if last >= first else ""
         what = (
-            f"among the records {first} to {last} one is not what was written: they do not hash to the head"
+            f"among the records {begin} to {first - 1} one is not what the checkpoint of {first} signed{both}"
         )
-        raise LogTampered(what, first=first)
+        yield LogTampered(what, first=begin)
+    # 2. Length.
+    longest = max((size for size, _ in signed), default=0)
+    if longest > whole.size:
+        what = f"the log has {whole.size} records; a checkpoint says that it had {longest}"
+        yield LogTampered(what, first=whole.size)
+    # 3. The head.
+    if head is None:
+        return
+    known, wrong = _compare(whole, list(head.beginnings()))
+    if wrong and (first is not None or min(wrong) <= last):
+        yield LogTampered("the stored head is not that of the records")
+    elif wrong:
+        begin = max([last, *(size for size in known if size < min(wrong))])
+        what = (
+            f"among the records {begin} to {min(wrong) - 1} one is not what was written: the head has another"
+        )
+        yield LogTampered(what, first=begin)
+    if whole.size < head.size:
+        what = f"record {whole.size} is missing, and all behind it: the head counts {head.size}"
+        yield LogTampered(what, first=None if wrong else whole.size)
+    if whole.size > head.size:
+        what = f"record {head.size} is one too many: the head counts {head.size}"
+        yield LogTampered(what, first=None if wrong else head.size)
 
 
-def _differs(whole: Whole, stored: bytes) -> tuple[int, int]:
-    """First and last record below the first root of the frontier that is not the stored one."""
-    begin = 0
-    for place, root in enumerate(whole.frontier):
-        width = 1 << (whole.size - begin).bit_length() - 1
-        if stored[place * HASH_BYTES : (place + 1) * HASH_BYTES] != root:
-            return begin, begin + width - 1
-        begin += width
-    return 0, whole.size - 1  # something behind the frontier
+def _compare(whole: Whole, said: Sequence[tuple[int, bytes]]) -> tuple[set[int], set[int]]:
+    """The sizes at which the records have the root that is said, and those at which they have another."""
+    good, bad = set[int](), set[int]()
+    for size, root in said:
+        if size <= whole.size:
+            (good if whole.roots[size] == root else bad).add(size)
+    return good, bad
 
 
 _BATCH = 4096
