@@ -46,7 +46,8 @@ class SqliteSpends:
         backend: this service's name in the broker's tools.toml, for `broker log list --backend`.
         now: Unix time in seconds; old spends are forgotten by it.
         """
-        self._path = Path(path)
+        # SQLite keeps `:memory:` and some `file:` names nowhere, so that each process would forget.
+        self._path = Path(path).absolute()
         self._backend = backend
         self._now = now
         self._opened: _Opened | None = None

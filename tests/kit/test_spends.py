@@ -196,6 +196,19 @@ async def test_a_spend_outlives_the_process(tmp_path: Path) -> None:
         await spends.aclose()
 
 
+@pytest.mark.parametrize("name", [":memory:", "file::memory:", "file:x.db?mode=memory"])
+async def test_no_name_makes_a_file_of_spends_that_is_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers: list[bool | Code] = []
+    for _ in range(2):
+        spends = SqliteSpends(name, now=lambda: NOW)
+        answers.append(await spend(spends, claims_of()))
+        await spends.aclose()
+    assert answers == [True, False]
+
+
 def test_a_spend_outlives_the_event_loop_that_it_was_made_in(tmp_path: Path) -> None:
     spends = SqliteSpends(tmp_path / "spends.db")
     answers = [anyio.run(spend, spends, claims_of()) for _ in range(3)]
