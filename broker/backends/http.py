@@ -33,7 +33,9 @@ KEEP_ALIVE_S = 4.0
 fail the call, for its token cannot be sent again."""
 
 MAX_MESSAGE = 500
-LARGE = 64 * 1024
+LARGE = 16 * 1024
+"""Bytes of an answer. The worst of 64 KiB (deep lists, numbers with a point) would hold up the loop for 80 ms."""
+
 REMOVED = "[token removed]"
 _CODED = re.compile("%[0-9A-Fa-f]{2}")
 
