@@ -34,7 +34,7 @@ fail the call, for its token cannot be sent again."""
 
 MAX_MESSAGE = 500
 LARGE = 16 * 1024
-"""Bytes of an answer. The worst of 64 KiB (deep lists, numbers with a point) would hold up the loop for 80 ms."""
+"""Bytes of an answer. Of 64 KiB the worst (deep lists, numbers with a point) held up the loop for 80 ms."""
 
 REMOVED = "[token removed]"
 _CODED = re.compile("%[0-9A-Fa-f]{2}")
