@@ -32,14 +32,15 @@ def words(name: str, stage: Stage) -> list[str]:
 
 def main(name: str) -> None:
     with staged() as stage:
-        credential = stage.open_session("alice", f"{name}-agent", "support")
-        for said in stage.agent(AGENTS[name], credential, *words(name, stage)):
+        (credential,) = stage.open_sessions(("alice", f"{name}-agent", "support"))
+        stage.wait_for("broker", "orders", "warehouse")
+        for said in stage.heard(stage.start_agent(AGENTS[name], credential, *words(name, stage))):
             print(json.dumps(said, ensure_ascii=False))
-        print("\n$ broker log list")
-        print(stage.broker("log", "list").stdout)
-        calls = [json.loads(line) for line in stage.broker("log", "list", "--json").stdout.splitlines()]
+        table, lines = stage.brokers(("log", "list"), ("log", "list", "--json"))
+        print(f"\n$ broker log list\n{table}")
+        first = json.loads(lines.splitlines()[-1])
         print("$ broker log show TXN    # of the first call")
-        print(stage.broker("log", "show", calls[-1]["txn"]).stdout, end="")
+        print(stage.broker("log", "show", first["txn"]), end="")
 
 
 if __name__ == "__main__":
