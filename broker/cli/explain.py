@@ -1,5 +1,5 @@
 """Say why a call would be allowed or refused: which assertion gave which role, which rule decided,
-and what would have been needed. Nothing is minted, called or logged.
+and what would have been needed. Nothing is minted, called, logged or made.
 """
 
 import argparse
@@ -40,12 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         examples='broker explain --as SESSION orders_refund \'{"order_id": "42", "amount": 900}\'\n'
         'broker explain --as @FILE orders_get \'{"order_id": "42"}\'      a credential in a file\n'
         "broker explain --as - orders_get < FILE                        a credential from stdin\n\n"
-        "SESSION is an id as `broker session list` shows it. A credential itself does not belong on a\n"
-        "command line, where every user of the machine can read it.",
-        exits="0 the call would be allowed, 1 it would be refused, 2 it cannot tell",
+        "SESSION is an id as `broker session list` shows it. A credential itself is taken too, but every\n"
+        "user of the machine can read it on a command line.",
+        exits="0 the call would be allowed now, 1 it would be refused, 2 it cannot tell",
     )
     parser.add_argument(
-        "--as", dest="who", required=True, metavar="WHO", help="a session's id, @FILE, or - for stdin"
+        "--as",
+        dest="who",
+        required=True,
+        metavar="WHO",
+        help="a session's id; a credential as @FILE, or - for stdin",
     )
     parser.add_argument("tool", metavar="TOOL", help="name of the tool")
     parser.add_argument(
