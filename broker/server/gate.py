@@ -131,34 +131,9 @@ class Gate:
             stream.cancel()
 
     async def _pass(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._short_way is None:
-            await self._pass_on(visit, scope, receive, send)
-            return
-        call, receive = await self._short_way.read(scope, receive)
-        if call is None:
-            await self._pass_on(visit, scope, receive, send)
-        elif self._short_way.knows(call):
-            await self._short_way.answer(visit, call, send, self._open)
-        else:
-            # In the stateless era the SDK tells of a client that goes away only where it makes a stream.
-            plainly = in_json.set(call.envelope is None)
-            try:
-                await self._pass_on(visit, scope, receive, send)
-            finally:
-                in_json.reset(plainly)
-            if visit.reached:
-                self._short_way.learn(call)
-
-    async def _pass_on(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        user = self._user(visit.session)
-        scope["user"] = user
         message = _Guarded(self, visit, scope, receive, send)
-        here, there = visiting.set(visit), auth_context_var.set(user)
-        stream = anyio.CancelScope()
-        self._open.add(stream)
         try:
-            with stream:
-                await self._app(scope, receive, message.send)
+            await self._pass_on(visit, scope, receive, message)
         except ClientDisconnect:
             # Half a message, and gone: nothing was asked, and nobody is left to hear so.
             return
@@ -168,6 +143,35 @@ class Gate:
                 raise
             _log.error("%s %s ended with %s", scope["method"], scope["path"], where(error))
             await _answer(_BROKEN, "")(scope, receive, message.send)
+
+    async def _pass_on(self, visit: Visit, scope: Scope, receive: Receive, message: "_Guarded") -> None:
+        if self._short_way is None:
+            await self._to_sdk(visit, scope, receive, message)
+            return
+        call, receive = await self._short_way.read(scope, receive)
+        if call is None:
+            await self._to_sdk(visit, scope, receive, message)
+        elif self._short_way.knows(call):
+            await self._short_way.answer(visit, call, message.send, self._open)
+        else:
+            # In the stateless era the SDK tells of a client that goes away only where it makes a stream.
+            plainly = in_json.set(call.envelope is None)
+            try:
+                await self._to_sdk(visit, scope, receive, message)
+            finally:
+                in_json.reset(plainly)
+            if visit.reached:
+                self._short_way.learn(call)
+
+    async def _to_sdk(self, visit: Visit, scope: Scope, receive: Receive, message: "_Guarded") -> None:
+        user = self._user(visit.session)
+        scope["user"] = user
+        here, there = visiting.set(visit), auth_context_var.set(user)
+        stream = anyio.CancelScope()
+        self._open.add(stream)
+        try:
+            with stream:
+                await self._app(scope, receive, message.send)
         finally:
             self._open.discard(stream)
             auth_context_var.reset(there)

@@ -280,7 +280,7 @@ class Served:
         """The SDK's client over streamable HTTP."""
         headers = {"Authorization": f"Bearer {credential}"}
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=LIMIT_S) as http,
+            httpx2.AsyncClient(headers=headers, timeout=LIMIT_S, verify=False) as http,
             Client(
                 streamable_http_client(f"{self.url}/mcp", http_client=http),
                 mode="legacy" if era == "legacy" else "auto",
