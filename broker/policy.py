@@ -39,7 +39,9 @@ class Arguments:
 
     @classmethod
     def of(cls, values: Mapping[str, Json]) -> "Arguments":
-        """Raises Rejected, `arguments.unsafe`, where they have no canonical form."""
+        """Raises Rejected: `arguments.too_large`, or `arguments.unsafe` where they have no canonical form."""
+        # First of all: the form of a million numbers takes seconds to find.
+        _require_countable(values)
         # One level down, as a record holds those that a tool keeps: what is decided can be written.
         held = canonical_json({"arguments": dict(values)})
         canonical = held[len(b'{"arguments":') : -1]
@@ -48,6 +50,25 @@ class Arguments:
     def kept(self, keep: AbstractSet[str]) -> dict[str, Json]:
         """Those that the tool wants in clear in the log."""
         return {name: value for name, value in self.values.items() if name in keep}
+
+
+def _require_countable(values: Mapping[str, Json]) -> None:
+    count = 0
+    unseen: list[Json] = [dict(values)]
+    while unseen:
+        each = unseen.pop()
+        if isinstance(each, dict):
+            if any(len(name) > MAX_NAME for name in each):
+                sentence = f"A name in the arguments has more than {MAX_NAME} characters."
+                raise Rejected(Code.ARGUMENTS_TOO_LARGE, sentence)
+            unseen.extend(each.values())
+        elif isinstance(each, list):
+            unseen.extend(each)
+        else:
+            continue
+        count += len(each)
+        if count > MAX_VALUES:
+            raise Rejected(Code.ARGUMENTS_TOO_LARGE, f"The arguments hold more than {MAX_VALUES} values.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +121,10 @@ def decide(
     7. The request can be built from the arguments, and from nothing else.
     """
     # 1. Bounded.
-    too_large = _too_large(arguments, catalog.broker.max_arguments_bytes)
-    if too_large is not None:
-        return _same(Code.ARGUMENTS_TOO_LARGE, too_large)
+    size, most = len(arguments.canonical), catalog.broker.max_arguments_bytes
+    if size > most:
+        sentence = f"The arguments have {size} bytes; at most {most} are taken."
+        return _same(Code.ARGUMENTS_TOO_LARGE, sentence)
     # 2. Exists.
     tool = catalog.tools.get(tool_name)
     if tool is None:
@@ -153,30 +175,6 @@ def decide(
     except Rejected as rejected:
         return _same(rejected.code, rejected.message, grants[0].rule, tool)
     return Allowed(tool=tool, grants=grants, request=request)
-
-
-def _too_large(arguments: Arguments, most: int) -> str | None:
-    size = len(arguments.canonical)
-    if size > most:
-        return f"The arguments have {size} bytes; at most {most} are taken."
-    if size <= MAX_NAME:
-        return None
-    count = 0
-    unseen: list[Json] = [dict(arguments.values)]
-    while unseen:
-        each = unseen.pop()
-        if isinstance(each, dict):
-            if any(len(name) > MAX_NAME for name in each):
-                return f"A name in the arguments has more than {MAX_NAME} characters."
-            unseen.extend(each.values())
-        elif isinstance(each, list):
-            unseen.extend(each)
-        else:
-            continue
-        count += len(each)
-        if count > MAX_VALUES:
-            return f"The arguments hold more than {MAX_VALUES} values."
-    return None
 
 
 def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ...]:
