@@ -58,7 +58,7 @@ def _require_countable(values: Mapping[str, Json]) -> None:
     while unseen:
         each = unseen.pop()
         if isinstance(each, dict):
-            if any(len(name) > MAX_NAME for name in each):
+            if any(type(name) is str and len(name) > MAX_NAME for name in each):
                 sentence = f"A name in the arguments has more than {MAX_NAME} characters."
                 raise Rejected(Code.ARGUMENTS_TOO_LARGE, sentence)
             unseen.extend(each.values())

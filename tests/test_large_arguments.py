@@ -61,10 +61,10 @@ def decided(arguments: dict[str, Json]) -> Decision:
     [
         pytest.param({"a": [1] * (MAX_VALUES - 1)}, {"a": [1] * MAX_VALUES}, id="values in a list"),
         pytest.param(
-            {"b": [{"x": 1}] * (MAX_VALUES // 2 - 1)}, {"b": [{"x": 1}] * (MAX_VALUES // 2)}, id="objects"
+            {"B": [{"x": 1}] * (MAX_VALUES // 2 - 1)}, {"B": [{"x": 1}] * (MAX_VALUES // 2)}, id="objects"
         ),
         pytest.param({"b" * MAX_NAME: 1}, {"b" * (MAX_NAME + 1): 1}, id="a name"),
-        pytest.param({"b": [{"b" * MAX_NAME: 1}]}, {"b": [{"b" * (MAX_NAME + 1): 1}]}, id="a name inside"),
+        pytest.param({"B": [{"b" * MAX_NAME: 1}]}, {"B": [{"b" * (MAX_NAME + 1): 1}]}, id="a name inside"),
     ],
 )
 def test_values_are_counted_and_names_measured(most: dict[str, Json], more: dict[str, Json]) -> None:
