@@ -1,6 +1,8 @@
 """A delegation log as a broker leaves it, for the tests of those who read it."""
 
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import anyio
 
 from broker.canonical import Json
 from broker.chain import Chain, Principal
+from broker.checkpoint import Checkpoint, sign
 from broker.keys import KeyRing
+from broker.merkle import Head, leaf_hash
 from broker.record import Event, Record
 from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Entry
@@ -90,3 +94,84 @@ def call(
 def calls(count: int, each: Callable[[int], list[Record]] = call) -> list[Record]:
     """The records of that many calls."""
     return [record for number in range(count) for record in each(number)]
+
+
+# ── the attacker's tools ─────────────────────────────────────────────────────
+
+
+class Forger:
+    """Somebody with an SQLite shell, who puts every trigger back."""
+
+    def __init__(self, log: WrittenLog, connection: sqlite3.Connection) -> None:
+        self.log = log
+        self.do = connection.execute
+
+    def body(self, index: int) -> str:
+        return str(self.do("SELECT body FROM record WHERE idx = ?", (index,)).fetchone()[0])
+
+    def edit(self, index: int) -> None:
+        body = (
+            self.body(index).replace("alice", "mallory").replace('"outcome":"returned"', '"outcome":"failed"')
+        )
+        assert body != self.body(index)
+        self.do("UPDATE record SET body = ? WHERE idx = ?", (body, index))
+
+    def delete(self, *indexes: int) -> None:
+        for index in indexes:
+            self.do("DELETE FROM record WHERE idx = ?", (index,))
+
+    def close_up(self) -> None:
+        """Number the records anew, without a gap."""
+        rows = self.do("SELECT idx FROM record ORDER BY idx").fetchall()
+        for place, (index,) in enumerate(rows):
+            self.do("UPDATE record SET idx = ? WHERE idx = ?", (place, index))
+
+    def insert(self, index: int) -> None:
+        for (each,) in self.do(
+            "SELECT idx FROM record WHERE idx >= ? ORDER BY idx DESC", (index,)
+        ).fetchall():
+            self.do("UPDATE record SET idx = idx + 1 WHERE idx = ?", (each,))
+        body = self.body(0).replace("txn-0000", "txn-forged")
+        self.do(
+            "INSERT INTO record (idx, leaf, body) VALUES (?, ?, ?)", (index, leaf_hash(body.encode()), body)
+        )
+
+    def swap(self, one: int, other: int) -> None:
+        for old, new in ((one, -1), (other, one), (-1, other)):
+            self.do("UPDATE record SET idx = ? WHERE idx = ?", (new, old))
+
+    def rehash(self, *, head: bool = True) -> None:
+        """Make leaves, and the head, fit what the records say now."""
+        rows = self.do("SELECT idx, body FROM record ORDER BY idx").fetchall()
+        leaves = [leaf_hash(body.encode()) for _, body in rows]
+        for (index, _), leaf in zip(rows, leaves, strict=True):
+            self.do("UPDATE record SET leaf = ? WHERE idx = ?", (leaf, index))
+        if head:
+            whole = Head().append(leaves)
+            self.do("UPDATE head SET size = ?, frontier = ?", (whole.size, whole.to_bytes()))
+
+    def forget_checkpoints(self, beyond: int = -1) -> None:
+        self.do("DELETE FROM checkpoint WHERE size > ?", (beyond,))
+
+    def sign_anew(self) -> None:
+        """With the log's own key: somebody who has the machine."""
+        key = KeyRing.open(self.log.folder / "keys", now_s=0).log_key
+        origin = str(self.do("SELECT value FROM meta WHERE key = 'origin'").fetchone()[0])
+        leaves = [leaf for (leaf,) in self.do("SELECT leaf FROM record ORDER BY idx").fetchall()]
+        for (size,) in self.do("SELECT size FROM checkpoint").fetchall():
+            note = sign(Checkpoint(origin=origin, size=size, root=Head().append(leaves[:size]).root), key)
+            self.do("UPDATE checkpoint SET note = ? WHERE size = ?", (note, size))
+
+
+@contextmanager
+def forging(log: WrittenLog) -> Generator[Forger]:
+    connection = sqlite3.connect(log.store, isolation_level=None)
+    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER {name}")
+    try:
+        yield Forger(log, connection)
+        for _, sql in triggers:
+            connection.execute(sql)
+    finally:
+        connection.close()
