@@ -2,8 +2,10 @@
 
 import hmac
 import json
+import os
 import re
 import sqlite3
+import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, redirect_stdout
@@ -17,6 +19,7 @@ import anyio
 import httpx2
 import pytest
 from broker_process import (
+    BROKER as COMMAND,
     ERAS,
     LIMIT_S,
     Backend,
@@ -870,3 +873,127 @@ async def test_a_defect_in_a_handler_is_a_protocol_error_and_a_record(
         assert (last["event"], last["code"], last["sub"]) == ("refused", "internal", "alice")
         assert "a secret" not in answer.text + json.dumps(place.records()) + caplog.text
         assert "error" not in (await http.post("/mcp", **post)).json()
+
+
+# ── stdio ───────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def stdio(place: Place, credential: str) -> AsyncGenerator["Stdio"]:
+    """A `broker stdio` with bare pipes, on the desk's own log."""
+    with subprocess.Popen(  # noqa: ASYNC220 - starting takes no time; its pipes are waited for
+        [*COMMAND, "stdio", "--config", str(place.config)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        env={**os.environ, "BROKER_CREDENTIAL": credential},
+    ) as running:  # fmt: skip
+        try:
+            yield Stdio(running)
+        finally:
+            running.kill()
+
+
+@dataclass(slots=True)
+class Stdio:
+    """One line there, one line back."""
+
+    process: subprocess.Popen[bytes]
+
+    def say(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        left = memoryview(line + b"\n")
+        while left:
+            left = left[self.process.stdin.write(left) :]
+
+    async def ask(self, line: bytes) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        self.say(line)
+        with anyio.fail_after(LIMIT_S):
+            await anyio.wait_readable(self.process.stdout)
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+
+async def test_a_bad_credential_ends_stdio_with_a_code_and_one_record(desk: Desk) -> None:
+    make, code = CREDENTIALS["hs256-with-the-public-pem"]
+    credential = make(desk.corp)
+    before = desk.last()
+    async with stdio(desk.place, credential) as broker:
+        out, err = await anyio.to_thread.run_sync(broker.process.communicate)
+    assert (broker.process.returncode, out) == (1, b"")
+    assert f"[{code}]" in err.decode()
+    assert credential[:40] not in err.decode()
+    records = [each for each in desk.since(before) if each["event"] != "catalog.loaded"]
+    assert [each["code"] for each in records] == [code]
+
+
+OTHER = {"_meta": {**META, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}}
+
+ERA_LINES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = {
+    "handshake": (
+        HELLO,
+        {},
+        [
+            {"method": "tools/list", "params": {"_meta": META}},
+            {"method": "tools/list", "params": OTHER},
+        ],
+    ),
+    "stateless": (
+        {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": META}},
+        {"_meta": META},
+        [
+            {"method": "tools/list"},
+            {"method": "tools/list", "params": OTHER},
+            {"method": "initialize", "params": HELLO["params"]},
+        ],
+    ),
+}
+
+STDIO_ARGUMENTS: list[tuple[str, str | None]] = [
+    ('"../%2e%2e"', "arguments.unsafe"),
+    ('"1\\r\\n\\u0000"', "arguments.unsafe"),
+    ('"' + "1" * 5_000_000 + '"', "arguments.too_large"),
+    ("[" * 100 + "]" * 100, "arguments.unsafe"),
+    ("[" * 10_000 + "]" * 10_000, None),
+    ('"\\ud800"', None),
+]
+"""The value, and the code of its tool error; None where the line is no message at all."""
+
+
+@pytest.mark.parametrize("era", ERA_LINES)
+async def test_over_stdio_every_refusal_is_one_record_and_the_next_line_is_served(
+    desk: Desk, era: str
+) -> None:
+    first, envelope, wrong = ERA_LINES[era]
+    call = message('{"order_id":"1"}', "orders_get", modern=era == "stateless")
+    async with stdio(desk.place, desk.alice) as broker:
+        assert "result" in await broker.ask(json.dumps(first).encode())
+        # What the SDK refuses by itself, and what it hands to us.
+        for line in (
+            *wrong,
+            {"method": "no/such", "params": envelope},
+            {"method": "tools/list", "params": {"cursor": "x", **envelope}},
+        ):
+            before = desk.last()
+            answer = await broker.ask(json.dumps({"jsonrpc": "2.0", "id": 5, **line}).encode())
+            assert answer["error"]["code"] in {-32600, -32601, -32602, -32022}
+            [record] = desk.since(before)
+            assert (record["code"], record["sub"]) == ("request.malformed", "alice")
+        # A call without an id.
+        before = desk.last()
+        broker.say(call.replace(b'"id":7,', b""))
+        assert (await until_recorded(desk, before))["code"] == "request.malformed"
+        # Arguments.
+        for value, code in STDIO_ARGUMENTS:
+            before = desk.last()
+            answer = await broker.ask(
+                message(f'{{"order_id":{value}}}', "orders_get", modern=era == "stateless")
+            )
+            [record] = desk.since(before)
+            if code is None:
+                assert answer["id"] is None
+                assert "[request.malformed]" in answer["error"]["message"]
+            else:
+                assert answer["result"]["_meta"]["broker/code"] == code
+            assert (record["code"], record["sub"]) == (code or "request.malformed", "alice")
+        assert (await broker.ask(call))["result"]["isError"] is False
+    await desk.bob_is_served()
