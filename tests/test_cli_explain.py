@@ -426,8 +426,8 @@ def test_keys_that_others_can_read_are_no_refusal(here: Path, alice: str, capsys
 
 def test_nothing_in_a_question_draws_on_the_terminal(alice: str, capsys: Said) -> None:
     wild = "\x1b[2J\u202e\r\n"
-    for tool in (wild, "orders_get"):
-        for values in ({wild: wild}, {"order_id": wild * 100}):
+    for tool in (wild, "orders_get", "orders_tag"):
+        for values in ({wild: wild}, {"order_id": wild * 100}, {"order_id": "1", "labels": {wild: wild}}):
             assert main(["explain", "--as", alice, tool, json.dumps(values)]) == 1
     assert main(["explain", "--as", wild, "orders_get"]) == 1
     said = capsys.readouterr()
