@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from broker.canonical import Json
 from broker.errors import Code, Rejected
+from broker.plain_text import plain
 
 MAX_ACTORS = 5
 """A chain with more actors is refused, never truncated: a cut chain would name the wrong agent."""
@@ -100,12 +101,15 @@ def principal_name(value: Json, claim: str, invalid: Code) -> str:
 
     Raises:
         Rejected: with `invalid`, where it is no string, is empty, longer than `MAX_NAME`, or holds a
-            character that cannot be printed (which would forge a line where a person reads it).
+            character that cannot be printed or seen (which would forge a line where a person reads it, or
+            make two names look like one); a blank at an end is one that nobody sees.
     """
     if not isinstance(value, str) or not value:
         raise Rejected(invalid, f"`{claim}` is missing or not a string")
     if len(value) > MAX_NAME:
         raise Rejected(invalid, f"`{claim}` is longer than {MAX_NAME} characters")
-    if not value.isprintable():
+    if not value.isprintable() or plain(value, MAX_NAME) != value:
         raise Rejected(invalid, f"`{claim}` holds a character that cannot be printed")
+    if value[0] == " " or value[-1] == " ":
+        raise Rejected(invalid, f"`{claim}` begins or ends with a blank")
     return value
