@@ -8,7 +8,8 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from broker.canonical import MAX_DEPTH, Json
 from broker.errors import Code, Rejected
@@ -20,6 +21,8 @@ MAX_BYTES = 16 * 1024
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _MAX_DIGITS = 17
+_MAX_KEPT = 512
+"""Characters of a header that is kept: 256 of them, whoever sends them, are little."""
 _PLAIN_HEADER = frozenset({"alg", "typ", "kid"})
 _HARMFUL_HEADER = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"})
 """Never taken from anybody: the first four bring keys along (RFC 8725 §3.10), `crit` and `b64` change what is
@@ -63,9 +66,31 @@ def parse_compact(text: str, *, family: Family, foreign: bool = False) -> Unveri
     if found is None:
         raise Rejected(malformed, "not a JWS in compact form: three parts of base64url, joined by dots")
     # 2. One encoding.
-    header_bytes, payload, signature = (_decode(part, malformed) for part in found.groups())
-    # 3. Header.
-    header = parse_json_strict(header_bytes, malformed)
+    header_part, payload_part, signature_part = found.groups()
+    payload, signature = _decode(payload_part, malformed), _decode(signature_part, malformed)
+    # 3. Header. Tokens of one key have one: it is looked at once.
+    read = _read_header if len(header_part) > _MAX_KEPT else _kept_header
+    header = read(header_part, family, foreign)
+    # 4. Payload.
+    return UnverifiedJws(
+        alg=header.alg,
+        typ=header.typ,
+        kid=header.kid,
+        payload=payload,
+        signing_input=text.rpartition(".")[0].encode("ascii"),
+        signature=signature,
+    )
+
+
+class _Header(NamedTuple):
+    alg: str
+    typ: str | None
+    kid: str | None
+
+
+def _read_header(part: str, family: Family, foreign: bool) -> _Header:  # noqa: FBT001 - a key of the cache
+    malformed = Code(f"{family}.malformed")
+    header = parse_json_strict(_decode(part, malformed), malformed)
     if not isinstance(header, dict):
         raise Rejected(malformed, "the header is not an object")
     strange = sorted(set(header) & _HARMFUL_HEADER if foreign else set(header) - _PLAIN_HEADER)
@@ -79,15 +104,10 @@ def parse_compact(text: str, *, family: Family, foreign: bool = False) -> Unveri
         raise Rejected(Code(f"{family}.algorithm"), "the header names no algorithm")
     if not foreign and (typ is None or kid is None):
         raise Rejected(malformed, "the header has no `typ` or no `kid`")
-    # 4. Payload.
-    return UnverifiedJws(
-        alg=alg,
-        typ=cast("str | None", typ),
-        kid=cast("str | None", kid),
-        payload=payload,
-        signing_input=text.rpartition(".")[0].encode("ascii"),
-        signature=signature,
-    )
+    return _Header(alg, cast("str | None", typ), cast("str | None", kid))
+
+
+_kept_header = lru_cache(maxsize=256)(_read_header)
 
 
 def encode_part(data: bytes) -> str:
