@@ -180,9 +180,14 @@ def decide(
 def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ...]:
     """The tools that some living grant of the session names, in the catalog's order."""
     return tuple(
-        tool
-        for name, tool in catalog.tools.items()
-        if any(not ended(grant, now_s) for grant in grants_for(session, catalog, name))
+        tool for name, tool in catalog.tools.items() if is_visible(session, catalog, name, now_s=now_s)
+    )
+
+
+def is_visible(session: Session, catalog: Catalog, tool_name: str, *, now_s: int) -> bool:
+    """Whether the session may know that there is such a tool."""
+    return tool_name in catalog.tools and any(
+        not ended(grant, now_s) for grant in grants_for(session, catalog, tool_name)
     )
 
 

@@ -36,6 +36,7 @@ from broker.canonical import Json
 from broker.catalog import Catalog
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Ask, Denied
+from broker.policy import is_visible
 from broker.record import Record
 from broker.server.lists import ToolLists, TooManyWatchers, Watcher
 from broker.server.outbound import Outbound, RecordingOutbound, reached
@@ -268,9 +269,11 @@ class BrokerServer(Server[dict[str, Any]]):
         return outcome
 
     async def _report(self, ctx: Context, name: str) -> None:
-        tool = self._catalog().tools.get(name)
-        if tool is None:
+        catalog = self._catalog()
+        # No news of a tool that is there for others alone: that it has news would say so.
+        if not is_visible(visiting.get().session, catalog, name, now_s=self._now_ms() // 1000):
             return
+        tool = catalog.tools[name]
         message = f"calling {name}"
         await _tell_progress(ctx, 0, message)
         waited = 0.0
