@@ -101,7 +101,10 @@ class FileKeys:
         now = self._monotonic()
         if self._keys is None or now - self._looked >= LOOK_S or _is_news(self._keys, kid):
             async with self._lock:
-                await self._look(now)
+                # Shielded: a caller who hangs up between the look and the reading would leave the old keys
+                # standing for those of a file that was seen.
+                with anyio.CancelScope(shield=True):
+                    await self._look(now)
         if self._keys is None or now - self._good > KEEP_S:
             raise Rejected(
                 Code(f"{self._family}.keys_unavailable"), "the file of the issuer's keys cannot be used now"

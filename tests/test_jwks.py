@@ -461,6 +461,25 @@ async def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert kids(await source.keys_for("stolen")) == ["other"]
 
 
+@pytest.mark.parametrize("rounds", range(8))
+async def test_a_caller_that_hangs_up_while_a_file_is_looked_at_leaves_the_others_its_news(
+    tmp_path: Path, rounds: int
+) -> None:
+    """Wherever it hangs up: a key that was taken out of the file must not stay trusted for that."""
+    path, clock = tmp_path / "jwks.json", Clock()
+    write(path, ForeignIssuer("stolen").jwks())
+    source = file_keys(path, clock)
+    await source.keys_for("stolen")
+    write(path, ForeignIssuer("another").jwks())
+    clock.now += LOOK_S
+    async with anyio.create_task_group() as group:
+        group.start_soon(source.keys_for, "stolen")
+        for _ in range(rounds):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    assert kids(await source.keys_for("another")) == ["another"]
+
+
 async def test_a_kid_that_is_not_in_the_file_looks_at_once(tmp_path: Path) -> None:
     path, clock = tmp_path / "jwks.json", Clock()
     write(path, ForeignIssuer("old").jwks())
