@@ -5,6 +5,7 @@ the path of a file that only its owner can read. stdout is the wire; everything 
 """
 
 import argparse
+import ctypes
 import os
 import stat
 from pathlib import Path
@@ -46,6 +47,7 @@ def _credential() -> str:
     Raises:
         Usage: there is none, there are two, or its file can be read by others.
     """
+    _overwrite("BROKER_CREDENTIAL")
     text = os.environ.pop("BROKER_CREDENTIAL", None)
     file = os.environ.pop("BROKER_CREDENTIAL_FILE", None)
     if text is not None and file is not None:
@@ -57,6 +59,17 @@ def _credential() -> str:
             "no credential: set BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE; `broker session open` gives one"
         )
     return text.strip()
+
+
+def _overwrite(name: str) -> None:
+    """Overwrite a variable where the kernel keeps on showing it: /proc/PID/environ, and `ps e`, read the
+    memory that the process began with, and taking a variable out of the environment leaves that as it is.
+    """
+    getenv = ctypes.CDLL(None).getenv
+    getenv.argtypes, getenv.restype = (ctypes.c_char_p,), ctypes.c_void_p
+    place = getenv(name.encode())
+    if place:
+        ctypes.memset(place, ord("-"), len(ctypes.string_at(place)))
 
 
 def _read_private(path: Path) -> str:
