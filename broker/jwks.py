@@ -91,7 +91,7 @@ class FileKeys:
         self._monotonic = monotonic
         self._lock = anyio.Lock()
         self._keys: KeySet | None = None
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._usable = False
         self._looked = 0.0
         self._good = 0.0
@@ -229,12 +229,13 @@ def _why(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
-def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+def _fingerprint(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # What writes in place may set the time back afterwards, as `cp -p` does; not that of the change.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _read_file(path: Path, algorithms: tuple[Algorithm, ...], family: Family) -> KeySet:

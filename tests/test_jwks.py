@@ -480,6 +480,21 @@ async def test_a_caller_that_hangs_up_while_a_file_is_looked_at_leaves_the_other
     assert kids(await source.keys_for("another")) == ["another"]
 
 
+async def test_a_file_that_changed_is_read_again_whatever_time_it_bears(tmp_path: Path) -> None:
+    path, clock = tmp_path / "jwks.json", Clock()
+    write(path, ForeignIssuer("stolen").jwks())
+    source = file_keys(path, clock)
+    await source.keys_for("stolen")
+    before = path.stat()
+    text = json.dumps(ForeignIssuer("afresh").jwks())
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    clock.now += LOOK_S
+    assert kids(await source.keys_for("stolen")) == ["afresh"]
+
+
 async def test_a_kid_that_is_not_in_the_file_looks_at_once(tmp_path: Path) -> None:
     path, clock = tmp_path / "jwks.json", Clock()
     write(path, ForeignIssuer("old").jwks())
