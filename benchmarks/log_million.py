@@ -15,7 +15,7 @@ from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.keys import KeyRing
 from broker.record import Record
-from broker.store.ledger import Append, Ledger, body_of, connect
+from broker.store.ledger import Append, Ask, Ledger, body_of, connect, settle
 from broker.store.protocols import Entry
 
 BROKER = str(Path(sys.executable).with_name("broker"))
@@ -78,9 +78,9 @@ def main() -> None:
         ledger.open("benchmark")
         began = time.perf_counter()
         made = records(count)
-        for at in range(0, len(made), 5000):
-            part = made[at : at + 5000]
-            ledger.run([Append(entry=Entry(record=each), body=body_of(each)) for each in part])
+        for at in range(0, len(made), 2000):
+            appends = [Append(entry=Entry(record=each), body=body_of(each)) for each in made[at : at + 2000]]
+            ledger.run([*appends, Ask(question=settle)])  # as the store does
         ledger.close()
         size = store.stat().st_size / 2**20
         print(f"{len(made)} records, {size:.0f} MiB, written in {time.perf_counter() - began:.0f} s\n")
