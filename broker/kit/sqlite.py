@@ -87,6 +87,8 @@ class SqliteSpends:
             # A store belongs to the loop that opened it. One of an earlier loop (a test's, say) was
             # closed when that loop ended.
             opened = self._opened = _Opened(loop)
+        if opened.store is not None:
+            return opened.store
         async with opened.lock:
             if opened.store is None:
                 # Not opened before there is a verified token: the broker has made its file by then.
