@@ -29,21 +29,25 @@ class Tap:
         self._listener = socket.create_server(("127.0.0.1", port))
         self._to = to
         self._heard: list[bytearray] = []
+        self._open: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
+        for each in (self._listener, *self._open):
+            each.close()
 
     def _accept(self) -> None:
         while True:
             try:
                 inbound, _ = self._listener.accept()
+                self._open.append(inbound)
+                outbound = socket.create_connection(("127.0.0.1", self._to))
+                self._open.append(outbound)
             except OSError:
                 return
-            outbound = socket.create_connection(("127.0.0.1", self._to))
             heard = bytearray()
             self._heard.append(heard)
             for source, sink, kept in ((inbound, outbound, heard), (outbound, inbound, None)):

@@ -151,7 +151,7 @@ class Stage:
         except subprocess.TimeoutExpired:
             raise Surprise(f"{name} does not end") from None
         if status not in {0, -signal.SIGTERM}:
-            raise Surprise(f"{name} ended with {status}")
+            raise Surprise(f"{name} ended with {status}:\n{(self.folder / f'{name}.out').read_text()}")
 
     def _start(
         self, command: list[str], *, name: str, environment: Mapping[str, str] | None = None
