@@ -123,6 +123,8 @@ class FileKeys:
                 self._usable = True
             except (OSError, FetchFailed, Rejected) as error:
                 _log.warning("keeping the keys at hand: %s cannot be used: %s", self._path, _why(error))
+                if isinstance(error, OSError):
+                    self._seen = None  # it may be readable in a moment, and will not have changed for that
         if self._usable:
             self._good = now
 

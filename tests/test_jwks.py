@@ -5,13 +5,14 @@ import json
 import logging
 import os
 import re
+import resource
 import socket
 import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -493,6 +494,42 @@ async def test_a_file_that_changed_is_read_again_whatever_time_it_bears(tmp_path
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     clock.now += LOOK_S
     assert kids(await source.keys_for("stolen")) == ["afresh"]
+
+
+@pytest.fixture
+def files_used_up() -> Generator[Callable[[], None]]:
+    """Takes every file that the process may still open."""
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+
+    def use_up() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 256), limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+
+    yield use_up
+    for each in taken:
+        os.close(each)
+    taken.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_a_file_that_could_not_be_opened_for_a_moment_is_read_afterwards(
+    tmp_path: Path, files_used_up: Callable[[], None]
+) -> None:
+    """Whoever can use up the broker's connections must not keep a withdrawn key alive with that."""
+    path, clock = tmp_path / "jwks.json", Clock()
+    write(path, ForeignIssuer("stolen").jwks())
+    source = file_keys(path, clock)
+    await source.keys_for("stolen")
+    write(path, ForeignIssuer("other").jwks())
+    clock.now += LOOK_S
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files_used_up()
+    assert kids(await source.keys_for("stolen")) == ["stolen"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    clock.now += LOOK_S
+    assert kids(await source.keys_for("stolen")) == ["other"]
 
 
 async def test_a_kid_that_is_not_in_the_file_looks_at_once(tmp_path: Path) -> None:
