@@ -71,7 +71,7 @@ class HttpBackends:
         pool = self._pools.get(tool.backend)
         if pool is None:
             pool = self._pools[tool.backend] = _Pool(tool.backend)
-        return await pool.send(request, token, tool.max_response_bytes)
+        return await pool.send(tool, request, token)
 
 
 class _Pool:
@@ -107,14 +107,14 @@ class _Pool:
         if not self._calls:
             await self.close()
 
-    async def send(self, request: PlannedRequest, token: str, most: int) -> Answer:
+    async def send(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
         """Make exactly one request.
 
         1. There is a place among those that may be under way; a wait for one is bounded.
         2. Method, URL, body and headers are the planned ones, to the byte; the token is added last, so
            that no declared header can stand beside it.
         3. No redirect is followed: the token is for one request, and the agent for one backend.
-        4. What comes back is bounded, is what its type says, and has the token cut from it.
+        4. What comes back is bounded, is what its type and the tool say, and has the token cut from it.
 
         Raises:
             BackendFailed: see `Backends.send`.
@@ -130,7 +130,7 @@ class _Pool:
                 if self._session.closed:
                     message = f"The backend {self._name} is not called any more: the broker stops."
                     raise BackendFailed(Code.BACKEND_UNREACHABLE, message)
-                return await self._exchange(request, token, most)
+                return await self._exchange(tool, request, token)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 failure = self._failure(error)
             finally:
@@ -151,7 +151,7 @@ class _Pool:
             message = f"The backend {self._name} has too many calls under way; try again later."
             raise BackendFailed(Code.BACKEND_BUSY, message) from None
 
-    async def _exchange(self, request: PlannedRequest, token: str, most: int) -> Answer:
+    async def _exchange(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
         # 2. The request.
         headers = CIMultiDict(request.headers)
         headers[ACCEPT] = "application/json"
@@ -174,12 +174,12 @@ class _Pool:
                 raise self._nonsense(f"answered with the status {status}")
             if response.headers.get(CONTENT_ENCODING, "identity").lower() != "identity":
                 raise self._nonsense("compresses its answer, which was not asked for")
-            body = b"" if request.method == "HEAD" else await self._read(response, most)
+            body = b"" if request.method == "HEAD" else await self._read(response, tool.max_response_bytes)
             kind = response.content_type
             if len(body) > LARGE:
                 # Beside the loop, so that it holds up nobody else.
-                return await anyio.to_thread.run_sync(self._answer, status, kind, body, token)
-            return self._answer(status, kind, body, token)
+                return await anyio.to_thread.run_sync(self._answer, tool, status, kind, body, token)
+            return self._answer(tool, status, kind, body, token)
 
     async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         too_large = BackendFailed(
@@ -198,7 +198,7 @@ class _Pool:
             parts += await content.readany()
         raise too_large
 
-    def _answer(self, status: int, kind: str, body: bytes, token: str) -> Answer:
+    def _answer(self, tool: Tool, status: int, kind: str, body: bytes, token: str) -> Answer:
         failed = status >= 400  # noqa: PLR2004 - RFC 9110 §15.5, §15.6
         value: Json = None
         if not body:
@@ -222,6 +222,9 @@ class _Pool:
             raise self._nonsense("echoes the token in disguise")
         if failed:
             text, value = self._complaint(status, kind, text, value), None
+        elif tool.output is not None and tool.output.problems(value):
+            # MCP, tools: what is declared must hold; a client that checks would take the call for broken.
+            raise self._nonsense("answered with something that the tool's output schema does not allow")
         structured = value if isinstance(value, dict) else None
         return Answer(text=text, structured=structured, failed=failed, status=status, bytes=len(body))
 

@@ -345,6 +345,42 @@ async def test_an_answer_is_what_its_type_says(
     assert (said.text, said.structured, said.failed) == (text, structured, False)
 
 
+ORDER = Schema({"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "fits"),
+    [
+        pytest.param(reply(b'{"id": 7, "more": "yes"}'), True, id="as declared"),
+        pytest.param(reply(b'{"id": "7"}'), False, id="a member of another type"),
+        pytest.param(reply(b"{}"), False, id="a member missing"),
+        pytest.param(reply(b"[7]"), False, id="another kind of JSON"),
+        pytest.param(reply(b'{"id": 7}', kind="text/plain"), False, id="no JSON by its type"),
+        pytest.param(reply(b"", status="204 No Content", kind=None), False, id="nothing"),
+        pytest.param(
+            reply(b'{"id": "' + b"7" * http.LARGE + b'"}'), False, id="so large that it is read elsewhere"
+        ),
+    ],
+)
+async def test_an_answer_is_what_the_tool_declares_or_none(
+    backends: HttpBackends, answer: bytes, fits: bool
+) -> None:
+    async with raw_server(replies(answer)) as server:
+        tool = replace(tool_of(backend_at(server.url)), output=ORDER, max_response_bytes=2 * http.LARGE)
+        if fits:
+            assert (await call(backends, tool)).structured == {"id": 7, "more": "yes"}
+        else:
+            failed = await failure(backends, tool)
+            assert failed.code == Code.BACKEND_PROTOCOL
+            assert "7777" not in failed.message
+
+
+async def test_an_error_needs_no_declared_form(backends: HttpBackends) -> None:
+    async with raw_server(replies(reply(b'{"message": "no"}', status="404 Not Found"))) as server:
+        answer = await call(backends, replace(tool_of(backend_at(server.url)), output=ORDER))
+    assert (answer.failed, answer.text) == (True, "HTTP 404 from orders: no")
+
+
 async def test_the_length_of_what_head_did_not_send_is_no_answer_too_large(backends: HttpBackends) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
     async with raw_server(replies(head)) as server:
