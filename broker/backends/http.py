@@ -2,7 +2,6 @@
 
 import json
 import re
-import select
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator
@@ -12,11 +11,11 @@ from urllib.parse import unquote
 
 import aiohttp
 import anyio
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING
 from multidict import CIMultiDict
 from yarl import URL
 
+from broker.backends.connections import OneAnswer
 from broker.backends.protocols import Answer
 from broker.canonical import MAX_DEPTH, Json
 from broker.catalog import Backend, Tool
@@ -83,7 +82,7 @@ class _Pool:
         self._calls = 0
         self._retired = False
         self._session = aiohttp.ClientSession(
-            connector=_QuietConnections(
+            connector=OneAnswer(
                 limit=0,  # bounded by places, which do not wait without a limit
                 keepalive_timeout=KEEP_ALIVE_S,
                 ssl=_tls(backend),
@@ -259,30 +258,6 @@ class _Pool:
 
     def _nonsense(self, what: str) -> BackendFailed:
         return BackendFailed(Code.BACKEND_PROTOCOL, f"The backend {self._name} {what}.")
-
-
-class _QuietConnections(aiohttp.TCPConnector):
-    """Uses a kept connection again only if nothing has come over it since its last answer.
-
-    aiohttp takes what came for the answer to the next request: some servers say 408 before they close, and
-    whoever can make a backend answer twice would answer the call of another session.
-    """
-
-    async def _get(self, key: Any, traces: list[Any]) -> Any:  # noqa: ANN401 - aiohttp's own
-        kept = self._conns.get(key, ())
-        while kept and not _is_quiet(kept[0][0]):
-            kept.popleft()[0].close()
-        return await super()._get(key, traces)
-
-
-def _is_quiet(protocol: ResponseHandler) -> bool:
-    transport = protocol.transport
-    if transport is None or transport.is_closing() or protocol.should_close:
-        return False  # the last: it has read something, perhaps an answer
-    # What the kernel has and the loop has not read yet; the server's end of the connection too.
-    unread = select.poll()
-    unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return not unread.poll(0)
 
 
 def _tls(backend: Backend) -> ssl.SSLContext | bool:
