@@ -23,6 +23,7 @@ from broker.errors import Code, Rejected
 from broker.jws import MAX_BYTES, encode_part, parse_compact
 from broker.verify import (
     ALGORITHMS,
+    Algorithm,
     KeySet,
     PublicKey,
     VerifiedJws,
@@ -189,6 +190,23 @@ def ed_signature_plus_order() -> bytes:
     signature = ED_KEY.sign(signing_input(ED_HEADER))
     twin = int.from_bytes(signature[32:], "little") + ED_ORDER
     return signature[:32] + twin.to_bytes(32, "little")
+
+
+@pytest.mark.parametrize("declared", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("named", ["EdDSA", "Ed25519"])
+def test_an_ed25519_key_goes_by_the_one_name_that_it_was_declared_with(
+    declared: Algorithm, named: str
+) -> None:
+    keys = KeySet((PublicKey(kid="e", alg=declared, key=ED_KEY.public_key()),))
+    header = {**HEADER, "alg": named, "kid": "e"}
+    token = resigned(ED_KEY.sign(signing_input(header)), header)
+    if named == declared:
+        found = verify_compact(token, keys, types=("at+jwt",), algorithms=ALGORITHMS, family="token")
+        assert found.payload == {"sub": "alice"}
+    else:
+        with pytest.raises(Rejected) as refused:
+            verify_compact(token, keys, types=("at+jwt",), algorithms=ALGORITHMS, family="token")
+        assert refused.value.code == Code.TOKEN_ALGORITHM
 
 
 SIGNATURE_ATTACKS = {

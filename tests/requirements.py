@@ -1,0 +1,804 @@
+"""The clauses of standards that this project claims to keep, and the tests that show each of them.
+
+Nothing else is claimed. There is no token endpoint yet: what those standards ask of one is not in here.
+"""
+
+from dataclasses import dataclass
+
+AUTHENTICATE = "tests/test_authenticate.py::"
+BAD_INPUT = "tests/server/test_bad_input.py::"
+CALLS = "tests/server/test_calls_over_http.py::"
+CANONICAL = "tests/test_canonical.py::"
+CHAIN = "tests/test_chain.py::"
+CHECKPOINT = "tests/test_checkpoint.py::"
+DOORS = "tests/server/test_doors.py::"
+GATE = "tests/server/test_gate.py::"
+HTTP = "tests/backends/test_http.py::"
+ISSUE = "tests/test_issue.py::"
+JWKS = "tests/test_jwks.py::"
+JWS = "tests/test_jws.py::"
+KEYS = "tests/test_keys.py::"
+KIT = "tests/kit/test_asgi.py::"
+LISTS = "tests/server/test_list_changes.py::"
+MERKLE = "tests/test_merkle.py::"
+POLICY = "tests/test_policy.py::"
+RECORD = "tests/test_record.py::"
+REQUEST = "tests/test_request.py::"
+REQUIREMENTS_TEST = "tests/test_requirements.py::"
+SECRETS = "tests/test_secrets.py::"
+STDIO = "tests/server/test_stdio_process.py::"
+SWAPS = "tests/server/test_two_sessions.py::"
+TOKEN = "tests/test_token.py::"
+VERIFIER = "tests/kit/test_verifier.py::"
+VERIFY = "tests/test_verify.py::"
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """What a standard asks for, in our words, and where it is shown.
+
+    Attributes:
+        standard: as it is named in documents and comments: `RFC 9068`.
+        section: of that standard; empty where the whole of it is meant.
+        tests: `FILE::NAME`, from the folder of the repository.
+    """
+
+    standard: str
+    section: str
+    says: str
+    tests: tuple[str, ...]
+
+
+REQUIREMENTS: tuple[Clause, ...] = (
+    # ── The call token ──────────────────────────────────────────────────────
+    Clause(
+        "RFC 9068",
+        "2.1",
+        "The header has `typ: at+jwt`, and the signature is asymmetric.",
+        (f"{TOKEN}test_a_token_says_exactly_what_the_design_says",),
+    ),
+    Clause(
+        "RFC 9068",
+        "2.2",
+        "There are iss, exp, aud, sub, client_id, iat and jti.",
+        (
+            f"{TOKEN}test_a_token_says_exactly_what_the_design_says",
+            f"{TOKEN}test_claims_of_any_other_shape_are_refused",
+        ),
+    ),
+    Clause(
+        "RFC 9068",
+        "2.2.1",
+        "acr, amr and auth_time are those of the authentication, never better ones.",
+        (f"{TOKEN}test_claims_survive_the_trip_through_a_token",),
+    ),
+    Clause(
+        "RFC 9068",
+        "4",
+        "A resource server takes no other `typ`, issuer or audience, and no token after exp.",
+        (
+            f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",
+            f"{VERIFIER}test_a_forged_token_is_refused",
+            f"{TOKEN}test_a_session_credential_is_no_call_token_and_a_call_token_is_no_credential",
+            f"{VERIFIER}test_two_brokers_do_not_take_each_others_tokens",
+        ),
+    ),
+    Clause(
+        "RFC 9068",
+        "5",
+        "One resource a token, so that a scope has one meaning.",
+        (f"{TOKEN}test_a_token_is_for_nothing_but_its_own",),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.1",
+        "`act` names the actor; the outermost is the current one, the nested are history.",
+        (
+            f"{CHAIN}test_a_chain_survives_the_trip_through_the_act_claim",
+            f"{CHAIN}test_the_outermost_actor_is_the_agent_and_inner_ones_are_history",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.1",
+        "Only top-level claims and the current actor count in a decision.",
+        (
+            f"{TOKEN}test_no_inner_actor_changes_what_a_token_is_good_for",
+            f"{POLICY}test_only_the_outermost_actor_counts",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.1",
+        "Claims that name nobody (exp, nbf, aud) mean nothing inside `act`: refused there.",
+        (f"{CHAIN}test_an_act_claim_that_does_not_name_actors_is_refused_and_never_shortened",),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.2",
+        "`scope` of a credential is a list of words with spaces between them.",
+        (f"{AUTHENTICATE}test_a_role_is_given_exactly_where_a_rule_and_a_claim_meet",),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.3",
+        "`client_id` is the client that the token was asked for by: the current actor.",
+        (
+            f"{AUTHENTICATE}test_the_agent_is_the_outermost_actor_or_else_the_client",
+            f"{TOKEN}test_a_workload_that_acts_for_itself_has_no_act_and_is_its_own_client",
+        ),
+    ),
+    Clause(
+        "RFC 8707",
+        "2",
+        "A token is for the one resource that it names, compared to the letter.",
+        (
+            f"{TOKEN}test_a_token_is_for_nothing_but_its_own",
+            f"{BAD_INPUT}test_a_bad_credential_gets_401_with_a_challenge_and_leaves_one_record",
+        ),
+    ),
+    Clause(
+        "RFC 9396",
+        "2",
+        "authorization_details is an array of objects with a type; ours has one, of one type.",
+        (
+            f"{TOKEN}test_a_token_says_exactly_what_the_design_says",
+            f"{TOKEN}test_claims_of_any_other_shape_are_refused",
+        ),
+    ),
+    Clause(
+        "RFC 9396",
+        "9.1",
+        "The details are in the token, and the resource server holds the request to them.",
+        (
+            f"{VERIFIER}test_a_token_is_for_one_request_to_the_byte",
+            f"{VERIFIER}test_a_token_never_passes_for_another_request_than_its_own",
+        ),
+    ),
+    Clause(
+        "RFC 6749",
+        "3.3",
+        "A scope is one word of visible characters without quotes and backslashes.",
+        (f"{TOKEN}test_claims_of_any_other_shape_are_refused",),
+    ),
+    Clause(
+        "RFC 9700",
+        "2.3",
+        "A token has the least privilege that will do: one action, one request, seconds.",
+        (
+            f"{TOKEN}test_a_token_is_for_nothing_but_its_own",
+            f"{ISSUE}test_a_token_lives_as_long_as_its_tool_says_and_never_longer_than_its_session",
+        ),
+    ),
+    # ── JWT, JWS, JWK ───────────────────────────────────────────────────────
+    Clause(
+        "RFC 7519",
+        "2",
+        "A NumericDate is a number; ours are whole, and no double reads them differently.",
+        (
+            f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",
+            f"{TOKEN}test_claims_of_any_other_shape_are_refused",
+        ),
+    ),
+    Clause(
+        "RFC 7519",
+        "4",
+        "A claim name stands once; twice is refused, not the last one taken.",
+        (
+            f"{JWS}test_json_that_two_parsers_could_read_differently_is_refused",
+            f"{BAD_INPUT}test_a_bad_credential_gets_401_with_a_challenge_and_leaves_one_record",
+        ),
+    ),
+    Clause(
+        "RFC 7519",
+        "4.1.3",
+        "Who is not in `aud` must refuse; one string or a list of them.",
+        (f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",),
+    ),
+    Clause(
+        "RFC 7519",
+        "4.1.4",
+        "On or after `exp` a credential is over; a call token after a leeway of seconds.",
+        (
+            f"{AUTHENTICATE}test_a_recognised_credential_is_refused_from_the_second_in_which_it_expires",
+            f"{TOKEN}test_clocks_may_differ_by_the_leeway_and_no_more",
+        ),
+    ),
+    Clause(
+        "RFC 7519",
+        "4.1.5",
+        "Before `nbf` it is refused.",
+        (
+            f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",
+            f"{VERIFIER}test_the_clocks_may_differ_by_the_leeway_and_no_more",
+        ),
+    ),
+    Clause(
+        "RFC 7519",
+        "4.1.7",
+        "`jti` tells a token from every other: it is spent once.",
+        (f"{VERIFIER}test_a_token_is_good_once",),
+    ),
+    Clause(
+        "RFC 7519",
+        "7.2",
+        "The payload is UTF-8, JSON, and an object.",
+        (
+            f"{JWS}test_json_that_two_parsers_could_read_differently_is_refused",
+            f"{VERIFY}test_an_attack_is_refused_offline_and_not_repeated",
+        ),
+    ),
+    Clause(
+        "RFC 7515",
+        "2",
+        "base64url without padding, line breaks or anything else; one text for one value.",
+        (f"{JWS}test_every_string_of_bytes_has_exactly_one_base64url",),
+    ),
+    Clause(
+        "RFC 7515",
+        "4",
+        "A header member stands once; unknown ones are passed over, but not from ourselves.",
+        (
+            f"{JWS}test_another_issuer_may_say_less_and_more_in_its_header_but_the_broker_does_not",
+            f"{JWS}test_json_that_two_parsers_could_read_differently_is_refused",
+        ),
+    ),
+    Clause(
+        "RFC 7515",
+        "4.1.11",
+        "What `crit` names is not understood here, so it is refused.",
+        (f"{JWS}test_a_header_that_brings_keys_or_changes_the_rules_is_refused_from_anybody",),
+    ),
+    Clause(
+        "RFC 7515",
+        "7.1",
+        "The compact form: three parts, and no other form.",
+        (f"{VERIFY}test_any_text_is_either_refused_or_taken_apart_and_put_together_to_the_same_text",),
+    ),
+    Clause(
+        "RFC 7515",
+        "A.3",
+        "The standard's own ES256 example verifies.",
+        (f"{VERIFY}test_rfc_7515_appendix_a_3_verifies",),
+    ),
+    Clause(
+        "RFC 7516",
+        "9",
+        "What has `enc` is a JWE, and not taken for a JWS.",
+        (f"{JWS}test_a_header_that_brings_keys_or_changes_the_rules_is_refused_from_anybody",),
+    ),
+    Clause(
+        "RFC 7517",
+        "4.2",
+        "A key that is for something else than verifying is not used.",
+        (f"{VERIFY}test_a_key_that_is_for_something_else_is_passed_over",),
+    ),
+    Clause(
+        "RFC 7517",
+        "5",
+        "A set of keys; those of kinds that nobody here knows are passed over.",
+        (
+            f"{VERIFY}test_a_key_that_is_for_something_else_is_passed_over",
+            f"{VERIFY}test_a_key_set_that_cannot_be_trusted_is_refused_whole",
+        ),
+    ),
+    Clause(
+        "RFC 7517",
+        "9.2",
+        "No private member is published.",
+        (
+            f"{KEYS}test_the_jwk_set_holds_public_members_only",
+            f"{DOORS}test_the_keys_are_public_ones_alone_and_may_be_kept_for_a_while",
+        ),
+    ),
+    Clause(
+        "RFC 7518",
+        "3.4",
+        "An ES256 signature is r and s, 32 bytes each; zero and the order are none.",
+        (
+            f"{VERIFY}test_an_attack_is_refused_offline_and_not_repeated",
+            f"{TOKEN}test_another_library_verifies_what_is_minted_here",
+        ),
+    ),
+    Clause(
+        "RFC 7638",
+        "3",
+        "`kid` is the thumbprint of the public key; the standard's example comes out.",
+        (f"{KEYS}test_the_thumbprint_of_rfc_7638_section_3_1",),
+    ),
+    Clause(
+        "RFC 8017",
+        "8",
+        "An RSA signature is as long as the modulus, or it is none of that key.",
+        (f"{VERIFY}test_an_attack_is_refused_offline_and_not_repeated",),
+    ),
+    Clause(
+        "RFC 8032",
+        "5.1.3",
+        "An Ed25519 key has one encoding.",
+        (f"{VERIFY}test_a_weak_key_is_refused_for_its_weakness",),
+    ),
+    Clause(
+        "RFC 9864",
+        "2.2",
+        "`Ed25519` names the algorithm; `EdDSA` is still taken, each from a key that is declared with it.",
+        (f"{VERIFY}test_an_ed25519_key_goes_by_the_one_name_that_it_was_declared_with",),
+    ),
+    Clause(
+        "RFC 7800",
+        "3",
+        "A credential that is bound to a key is no bearer's: `cnf` is refused, not passed over.",
+        (f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",),
+    ),
+    Clause(
+        "RFC 9449",
+        "7.1",
+        "A call token that asks for a proof of possession is not taken without one.",
+        (f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",),
+    ),
+    # ── JWT best current practice, and its successor ────────────────────────
+    Clause(
+        "RFC 8725",
+        "3.1",
+        "One algorithm for one key; the key decides, and `alg` is compared by its letters.",
+        (
+            f"{VERIFY}test_a_key_signs_for_its_own_algorithm_and_for_no_other",
+            f"{VERIFY}test_a_key_is_for_one_algorithm_only",
+        ),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.2",
+        "`none` is never taken, nor is HS256 with somebody's public key.",
+        (
+            f"{BAD_INPUT}test_a_bad_credential_gets_401_with_a_challenge_and_leaves_one_record",
+            f"{BAD_INPUT}test_no_other_door_is_easier",
+        ),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.5",
+        "Keys that are weak are refused.",
+        (f"{VERIFY}test_a_weak_key_is_refused_for_its_weakness",),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.8",
+        "The issuer is compared to the letter, and its own keys verify.",
+        (
+            f"{AUTHENTICATE}test_an_unknown_issuer_is_refused_before_any_key_is_fetched",
+            f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",
+        ),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.9",
+        "A token of another audience is refused.",
+        (f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.10",
+        "`kid` finds a key in a table and nothing else; jku, jwk, x5u and x5c are refused.",
+        (
+            f"{JWS}test_a_header_that_brings_keys_or_changes_the_rules_is_refused_from_anybody",
+            f"{VERIFY}test_an_attack_is_refused_offline_and_not_repeated",
+        ),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.11",
+        "Each kind of token has its own `typ`, and is taken for no other kind.",
+        (f"{TOKEN}test_a_session_credential_is_no_call_token_and_a_call_token_is_no_credential",),
+    ),
+    Clause(
+        "RFC 8725bis",
+        "",
+        "Any character outside of the compact form's alphabet refuses the token.",
+        (
+            f"{VERIFY}test_a_token_with_any_one_character_changed_is_refused",
+            f"{JWS}test_any_bytes_are_read_as_the_standard_library_reads_them_or_refused",
+        ),
+    ),
+    Clause(
+        "RFC 8725bis",
+        "",
+        "A `typ` without a slash means application/ in front of it.",
+        (f"{VERIFY}test_a_media_type_has_no_case_and_may_leave_its_first_half_out",),
+    ),
+    Clause(
+        "RFC 8725bis",
+        "",
+        "Keys are fetched from declared places only, over TLS off loopback; no redirect is followed.",
+        (
+            f"{JWKS}test_keys_are_fetched_from_no_such_url",
+            f"{JWKS}test_an_answer_that_is_no_key_set_gives_no_keys",
+        ),
+    ),
+    # ── Bearer tokens over HTTP ─────────────────────────────────────────────
+    Clause(
+        "RFC 6750",
+        "2.1",
+        "The token stands in one Authorization header of the scheme Bearer.",
+        (
+            f"{GATE}test_what_is_no_credential_is_refused_and_recorded",
+            f"{GATE}test_two_authorization_headers_are_refused_even_if_both_are_good",
+            f"{KIT}test_the_token_stands_in_exactly_one_authorization_header",
+        ),
+    ),
+    Clause(
+        "RFC 6750",
+        "2.3",
+        "A token in the URL is refused, also beside a good header.",
+        (
+            f"{GATE}test_a_credential_in_the_url_is_refused_even_beside_a_good_header",
+            f"{KIT}test_a_token_in_the_query_is_none",
+        ),
+    ),
+    Clause(
+        "RFC 6750",
+        "3",
+        "401 carries WWW-Authenticate; without any token it names no error.",
+        (
+            f"{GATE}test_without_a_credential_the_challenge_names_the_metadata_and_no_error",
+            f"{KIT}test_who_shows_nothing_is_told_what_to_show_and_no_more",
+        ),
+    ),
+    Clause(
+        "RFC 6750",
+        "3.1",
+        "invalid_token is 401, invalid_request 400, insufficient_scope 403 with the scope.",
+        (
+            f"{BAD_INPUT}test_a_bad_credential_gets_401_with_a_challenge_and_leaves_one_record",
+            f"{GATE}test_a_bad_credential_is_called_invalid_in_the_challenge",
+            f"{GATE}test_two_authorization_headers_are_refused_even_if_both_are_good",
+            f"{KIT}test_a_token_for_another_action_lacks_the_scope",
+        ),
+    ),
+    Clause(
+        "RFC 6750",
+        "5.3",
+        "No token is kept in a log, a page or a file.",
+        (f"{SECRETS}test_no_secret_is_in_anything_that_a_life_leaves_behind",),
+    ),
+    Clause(
+        "RFC 9728",
+        "2",
+        "The metadata name the resource, its issuers, and the header as the only way.",
+        (f"{DOORS}test_the_resource_says_who_it_is_and_whose_credentials_it_takes",),
+    ),
+    Clause(
+        "RFC 9728",
+        "3.1",
+        "They lie at the well-known path, with the resource's own path behind it.",
+        (f"{DOORS}test_the_resource_says_who_it_is_and_whose_credentials_it_takes",),
+    ),
+    Clause(
+        "RFC 9728",
+        "5.1",
+        "A 401 says where they are.",
+        (f"{DOORS}test_every_door_wants_a_credential",),
+    ),
+    Clause(
+        "RFC 8414",
+        "2",
+        "The issuer's metadata name the issuer and its keys, and no endpoint that is not there.",
+        (f"{DOORS}test_the_authorization_server_promises_nothing_that_it_has_not",),
+    ),
+    Clause(
+        "RFC 9110",
+        "9.2",
+        "HEAD is answered where GET is; what is only read cannot be written (405).",
+        (f"{DOORS}test_what_can_be_read_can_be_asked_for_by_head_and_not_be_written",),
+    ),
+    Clause(
+        "RFC 9110",
+        "9.2.2",
+        "A request with a token is never sent again by itself.",
+        (f"{HTTP}test_a_token_is_sent_once_even_if_a_kept_connection_breaks",),
+    ),
+    Clause(
+        "RFC 9110",
+        "10.2.3",
+        "503 says when to try again.",
+        (
+            f"{GATE}test_where_no_refusal_can_be_recorded_the_answer_is_try_again",
+            f"{GATE}test_an_issuer_that_is_away_makes_no_credential_invalid",
+        ),
+    ),
+    Clause(
+        "RFC 9110",
+        "11.1",
+        "The name of a scheme has no case.",
+        (f"{KIT}test_the_scheme_is_taken_in_any_case",),
+    ),
+    Clause(
+        "RFC 9110",
+        "15.4",
+        "A redirect of a backend is not followed, wherever it leads.",
+        (
+            f"{HTTP}test_no_redirect_is_followed_or_repeated",
+            f"{BAD_INPUT}test_what_a_backend_does_is_a_tool_error_a_record_and_nobody_elses_trouble",
+        ),
+    ),
+    Clause(
+        "RFC 9110",
+        "15.5",
+        "A 4xx or 5xx of a backend is an error with its status.",
+        (f"{HTTP}test_an_error_is_a_status_and_one_clean_sentence",),
+    ),
+    # ── The log ─────────────────────────────────────────────────────────────
+    Clause(
+        "RFC 8785",
+        "3.2.2.2",
+        "Strings are written as they are, but for the escapes that JSON demands.",
+        (
+            f"{CANONICAL}test_it_writes_what_another_implementation_of_the_standard_writes",
+            f"{CANONICAL}test_the_standards_example_has_the_standards_text",
+        ),
+    ),
+    Clause(
+        "RFC 8785",
+        "3.2.2.3",
+        "Numbers are written as ECMAScript writes them.",
+        (f"{CANONICAL}test_the_standards_numbers_have_the_standards_texts",),
+    ),
+    Clause(
+        "RFC 8785",
+        "3.2.3",
+        "Members are sorted by UTF-16 code units.",
+        (f"{CANONICAL}test_members_are_sorted_by_utf_16_code_units",),
+    ),
+    Clause(
+        "RFC 8785",
+        "3.1",
+        "What I-JSON cannot say alike everywhere (lone surrogates, large numbers) is refused.",
+        (f"{CANONICAL}test_what_two_parsers_could_read_differently_is_refused",),
+    ),
+    Clause(
+        "ECMA-262",
+        "",
+        "Number::toString is what RFC 8785 asks for.",
+        (f"{CANONICAL}test_the_standards_numbers_have_the_standards_texts",),
+    ),
+    Clause(
+        "RFC 6962",
+        "2.1",
+        "Leaves and nodes are hashed apart; the published roots come out.",
+        (
+            f"{MERKLE}test_the_roots_are_the_published_ones",
+            f"{MERKLE}test_a_leaf_is_no_node",
+        ),
+    ),
+    Clause(
+        "RFC 6962",
+        "2.1.1",
+        "A leaf is proved to be in a tree.",
+        (f"{MERKLE}test_proofs_of_inclusion_are_the_published_ones",),
+    ),
+    Clause(
+        "RFC 6962",
+        "2.1.2",
+        "A tree is proved to have grown out of an earlier one.",
+        (f"{MERKLE}test_proofs_of_consistency_are_the_published_ones",),
+    ),
+    Clause(
+        "RFC 9162",
+        "2.1.3.2",
+        "Verifying a proof of inclusion.",
+        (f"{MERKLE}test_every_leaf_is_proved_and_nowhere_but_in_its_place",),
+    ),
+    Clause(
+        "RFC 9162",
+        "2.1.4.2",
+        "Verifying a proof of consistency.",
+        (f"{MERKLE}test_a_tree_is_proved_to_have_grown_out_of_each_of_its_beginnings",),
+    ),
+    Clause(
+        "C2SP signed-note",
+        "",
+        "A checkpoint is a signed note; the published ones open, to the letter.",
+        (
+            f"{CHECKPOINT}test_the_published_notes_open_with_their_keys_and_with_no_other",
+            f"{CHECKPOINT}test_we_sign_the_published_note_to_the_letter",
+            f"{CHECKPOINT}test_a_note_with_a_character_changed_or_missing_does_not_open",
+        ),
+    ),
+    Clause(
+        "C2SP tlog-checkpoint",
+        "",
+        "Its text is origin, size and root.",
+        (
+            f"{CHECKPOINT}test_what_was_signed_is_read_and_nobody_elses_is",
+            f"{CHECKPOINT}test_a_text_that_two_tools_could_read_differently_is_no_checkpoint_even_if_signed",
+        ),
+    ),
+    Clause(
+        "RFC 3339",
+        "5.6",
+        "Times are UTC, with milliseconds, and sort as texts.",
+        (f"{RECORD}test_times_sort_as_texts_and_are_utc_to_the_millisecond",),
+    ),
+    Clause(
+        "RFC 9562",
+        "5.7",
+        "The id of a call is a UUID of version 7: it grows with time.",
+        (f"{REQUIREMENTS_TEST}test_the_id_of_a_call_is_a_uuid_that_grows_with_time",),
+    ),
+    # ── Policy ──────────────────────────────────────────────────────────────
+    Clause(
+        "NIST SP 800-63",
+        "",
+        "Assurance has an order; what is unknown is weaker than the weakest.",
+        (f"{POLICY}test_assurance_is_at_least_what_the_tool_asks_for_and_an_unknown_one_meets_nothing",),
+    ),
+    Clause(
+        "OpenID Connect Core",
+        "2",
+        "`azp` is the client, where nothing else says who acts.",
+        (f"{AUTHENTICATE}test_the_agent_is_the_outermost_actor_or_else_the_client",),
+    ),
+    # ── MCP ─────────────────────────────────────────────────────────────────
+    Clause(
+        "JSON-RPC 2.0",
+        "4.1",
+        "Without an id nothing is answered; a call without one is not made, and recorded.",
+        (f"{BAD_INPUT}test_a_call_without_an_id_is_not_made_and_does_not_vanish",),
+    ),
+    Clause(
+        "JSON-RPC 2.0",
+        "5",
+        "An error for a message that could not be read has the id null.",
+        (f"{STDIO}test_a_line_that_is_no_message_is_answered_recorded_and_the_next_one_is_served",),
+    ),
+    Clause(
+        "MCP authorization",
+        "Access Token Usage",
+        "Every HTTP request is authorized; a session id is no proof.",
+        (
+            f"{DOORS}test_every_door_wants_a_credential",
+            f"{SWAPS}test_an_mcp_session_id_is_unknown_to_everybody_else",
+        ),
+    ),
+    Clause(
+        "MCP authorization",
+        "Token Handling",
+        "A token that was not issued for this server is refused with 401.",
+        (f"{BAD_INPUT}test_a_bad_credential_gets_401_with_a_challenge_and_leaves_one_record",),
+    ),
+    Clause(
+        "MCP authorization",
+        "Access Token Privilege Restriction",
+        "The client's token goes to no backend.",
+        (
+            f"{CALLS}test_a_call_reaches_the_backend_once_with_a_token_that_its_keys_verify",
+            f"{HTTP}test_the_wire_carries_the_planned_request_one_token_and_nothing_else",
+        ),
+    ),
+    Clause(
+        "MCP authorization",
+        "Authorization Server Location",
+        "RFC 9728 metadata, named in the challenge.",
+        (
+            f"{DOORS}test_the_resource_says_who_it_is_and_whose_credentials_it_takes",
+            f"{DOORS}test_every_door_wants_a_credential",
+        ),
+    ),
+    Clause(
+        "MCP authorization",
+        "stdio",
+        "Over stdio the credential comes from the environment, and is not left there.",
+        (
+            f"{STDIO}test_without_a_credential_it_says_where_to_put_one",
+            f"{SECRETS}test_no_secret_is_in_anything_that_a_life_leaves_behind",
+        ),
+    ),
+    Clause(
+        "MCP 2026-07-28",
+        "Security Warning",
+        "Origin and Host are looked at: 403 and 421.",
+        (f"{DOORS}test_a_page_in_a_browser_gets_nowhere_even_with_a_credential",),
+    ),
+    Clause(
+        "MCP 2026-07-28",
+        "Standard Request Headers",
+        "A header that contradicts the body: 400, -32020.",
+        (
+            f"{BAD_INPUT}test_headers_that_contradict_the_body_are_refused_and_recorded",
+            f"{DOORS}test_a_body_that_speaks_of_another_tool_than_its_header_is_refused",
+        ),
+    ),
+    Clause(
+        "MCP 2026-07-28",
+        "Cancellation",
+        "A client that closes its stream has cancelled.",
+        (
+            f"{CALLS}test_a_cancelled_call_stops_its_request_and_is_recorded_as_cancelled",
+            "tests/server/test_short_way.py::test_a_client_that_goes_away_cancels_its_call",
+        ),
+    ),
+    Clause(
+        "MCP 2026-07-28",
+        "Progress",
+        "Progress grows, and goes to whoever asked for it.",
+        (
+            f"{CALLS}test_whoever_asks_for_progress_hears_of_it",
+            f"{SWAPS}test_a_progress_token_of_two_sessions_brings_each_its_own_news",
+        ),
+    ),
+    Clause(
+        "MCP tools",
+        "Listing Tools",
+        "The list differs by authorization, is private, and is not to be kept.",
+        (
+            f"{CALLS}test_a_session_is_shown_what_it_may_call_and_nothing_else",
+            f"{CALLS}test_a_list_is_for_one_session_and_is_not_to_be_kept",
+        ),
+    ),
+    Clause(
+        "MCP tools",
+        "List Changed Notification",
+        "Whoever asked is told of changes to what they see.",
+        (
+            f"{LISTS}test_a_listening_client_is_told_and_then_sees_the_new_list",
+            f"{LISTS}test_nobody_hears_of_a_change_that_does_not_concern_them",
+        ),
+    ),
+    Clause(
+        "MCP tools",
+        "Output Schema",
+        "Structured results conform to the schema that was shown.",
+        (f"{HTTP}test_an_answer_is_what_the_tool_declares_or_none",),
+    ),
+    Clause(
+        "MCP tools",
+        "Error Handling",
+        "What a model can act on is a result with isError.",
+        (f"{CALLS}test_a_refusal_is_a_result_with_a_code_and_stands_in_the_log",),
+    ),
+    Clause(
+        "MCP tools",
+        "Security Considerations",
+        "All inputs are validated.",
+        (
+            f"{BAD_INPUT}test_an_argument_that_could_leave_its_place_is_a_tool_error_and_a_record",
+            f"{POLICY}test_a_call_that_breaks_one_step_and_all_that_follow_is_refused_at_that_step",
+        ),
+    ),
+    Clause(
+        "MCP tools",
+        "Security Considerations",
+        "Access is controlled: nothing is allowed that no grant allows.",
+        (
+            f"{POLICY}test_nothing_is_allowed_without_a_living_grant_that_names_the_tool_and_covers_the_arguments",
+            f"{POLICY}test_what_is_not_visible_is_never_allowed_and_what_is_allowed_is_visible",
+        ),
+    ),
+    Clause(
+        "MCP tools",
+        "Security Considerations",
+        "Calls are limited in rate, and in how many run at once.",
+        (
+            f"{ISSUE}test_a_rate_is_exact_however_many_calls_race",
+            f"{CALLS}test_a_session_may_have_so_many_calls_at_once_and_another_session_is_not_held_up",
+        ),
+    ),
+    Clause(
+        "MCP tools",
+        "Security Considerations",
+        "Results are cleaned: bounded, and without the token.",
+        (
+            f"{HTTP}test_an_echoed_token_is_cut_and_all_else_is_kept",
+            f"{BAD_INPUT}test_a_token_that_a_backend_echoes_reaches_neither_agent_nor_log",
+        ),
+    ),
+    Clause(
+        "RFC 3986",
+        "3.3",
+        "No value leaves the segment of the path that is its place.",
+        (
+            f"{REQUEST}test_a_value_that_could_leave_its_segment_is_refused",
+            f"{REQUEST}test_the_url_differs_from_its_template_inside_one_segment_only",
+        ),
+    ),
+)
