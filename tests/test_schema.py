@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from jsonschema import Draft202012Validator
 
 from broker.canonical import Json
-from broker.schema import MAX_MATCHED, Schema
+from broker.schema import Schema, SchemaMistake
 
 SOON_S = 2.0
 """Far more than what passes needs, and far less than what once took minutes."""
@@ -47,22 +47,22 @@ def test_thousands_of_unique_items_are_compared_at_once(items: list[Json]) -> No
     ],
 )
 @pytest.mark.parametrize("most", [None, 100])
-def test_a_pattern_is_not_held_against_an_endless_text(pattern: str, text: str, most: int | None) -> None:
+def test_no_text_keeps_a_pattern_busy(pattern: str, text: str, most: int | None) -> None:
+    """Either no catalog may hold the pattern, or the answer comes soon."""
     schema: dict[str, Json] = {"type": "string", "pattern": pattern}
     if most is not None:
         schema["maxLength"] = most
-    problems, seconds = took(schema, text)
+    try:
+        problems, seconds = took(schema, text)
+    except SchemaMistake:
+        return
     assert len(problems) == 1
     assert seconds < SOON_S
 
 
-def test_a_text_of_the_longest_kind_is_matched_and_of_one_more_is_not() -> None:
-    schema = Schema({"type": "string", "pattern": "^a+$"})
-    assert schema.problems("a" * MAX_MATCHED) == ()
-    assert len(schema.problems("a" * (MAX_MATCHED + 1))) == 1
-    assert schema.problems("b") == ("'b' does not match '^a+$'",)
-    # Where the schema says how long it may be, that is what is wrong.
+def test_a_text_that_is_too_long_is_wrong_for_that_alone() -> None:
     short = Schema({"type": "string", "pattern": "^a+$", "maxLength": 3})
+    assert short.problems("bbb") == ("'bbb' does not match '^a+$'",)
     assert short.problems("bbbb") == ("'bbbb' is too long",)
     assert Schema({"pattern": "^a+$"}).problems(7) == ()
 
@@ -73,11 +73,10 @@ def test_a_text_of_the_longest_kind_is_matched_and_of_one_more_is_not() -> None:
         pytest.param({"not": {"pattern": "admin"}}, id="not"),
         pytest.param({"if": {"pattern": "admin"}, "then": False}, id="if"),
         pytest.param({"oneOf": [{"type": "string"}, {"pattern": "admin"}]}, id="oneOf"),
-        pytest.param({"anyOf": [{"pattern": "^x"}, {"type": "string"}]}, id="anyOf"),
     ],
 )
-def test_a_text_that_is_not_matched_is_refused_whatever_a_match_would_mean(schema: dict[str, Json]) -> None:
-    text = "admin" + "x" * MAX_MATCHED
+def test_no_length_takes_a_text_past_what_it_must_not_match(schema: dict[str, Json]) -> None:
+    text = "admin" + "x" * 100_000
     assert len(Schema(schema).problems(text)) == 1
     assert len(Schema(schema).broken(text)) == 1
 
