@@ -166,9 +166,10 @@ class BrokerTokens:
 
     def _look(self) -> None:
         # Not at the start: an app may get its routes after this was built.
-        self._looked = True
         if isinstance(self._action_of, Table):
             self._action_of.leave_out(endpoints_of(self._app), prefix=self._prefix)
+        # Last: an app whose routes cannot be read stays closed, also to the next request.
+        self._looked = True
 
     def _path(self, scope: Scope) -> str | None:
         """The path that `actions` and `public` name, which must be the one that the app will route by."""

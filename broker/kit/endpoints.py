@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-_FIELD = re.compile(r"\{[^{}:]*(?::([a-z]+))?\}")
+_FIELD = re.compile(r"\{[a-zA-Z_][a-zA-Z0-9_]*(?::([a-zA-Z_][a-zA-Z0-9_]*))?\}")
+_ONE_SEGMENT = frozenset({None, "str", "int", "float", "uuid"})
+"""Starlette's converters that fit no slash; `path` does, and one of the app's own may."""
+
 _MOST_DEPTH = 16
 
 
@@ -35,7 +38,7 @@ class Endpoint:
         found, at = "", 0
         for field in _FIELD.finditer(self.path):
             found += re.escape(self.path[at : field.start()])
-            found += ".*" if field[1] == "path" else "[^/]+"
+            found += "[^/]+" if field[1] in _ONE_SEGMENT else ".*"
             at = field.end()
         # A framework's own pattern ends with `$`, which lets a line feed follow.
         return re.compile(found + re.escape(self.path[at:]) + r"\n?")

@@ -6,12 +6,13 @@ import pytest
 from asgi_client import call, scope_of
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from broker.kit import BrokerTokens
 from broker.kit.asgi import App
@@ -36,6 +37,13 @@ def starlette(*routes: Route | Mount) -> Starlette:
     order = Route("/orders/{order_id}", says("order"))
     line = Route("/orders/{order_id}/lines/{n:int}", says("line"))
     return Starlette(routes=[Route("/orders/latest", says("latest")), *routes, order, line])
+
+
+class Odd2(StringConvertor):
+    regex = ".*"
+
+
+register_url_convertor("odd_one2", Odd2())
 
 
 class Export(HTTPEndpoint):
@@ -75,6 +83,7 @@ APPS: dict[str, Callable[[], App]] = {
     ),
     "Starlette, half a segment": lambda: starlette(Route("/orders/e{rest}", says("export"))),
     "Starlette, everything below": lambda: starlette(Route("/orders/export{rest:path}", says("export"))),
+    "Starlette, a converter of its own": lambda: starlette(Route("/orders/e{rest:odd_one2}", says("export"))),
     "Starlette, middleware between": lambda: Starlette(
         routes=starlette(Route("/orders/export", says("export"))).routes,
         middleware=[Middleware(GZipMiddleware)],
@@ -167,3 +176,22 @@ def test_an_app_that_tells_nothing_has_no_endpoints() -> None:
 
     for app in (says("x"), object(), Loop(), Mount("/a", app=PlainTextResponse("x"))):
         assert endpoints_of(app) == ()
+
+
+async def test_an_app_whose_routes_cannot_be_read_stays_closed() -> None:
+    broker = FakeBroker()
+    app = starlette()
+    app.router.routes.append(Odd())
+    door = BrokerTokens(app, verifier=broker.verifier(), actions=ACTIONS)
+    for _ in range(2):
+        token = broker.token(action=READ, path="/orders/42")
+        with pytest.raises(ZeroDivisionError):
+            await call(door, scope_of(token, path="/orders/42"))
+
+
+class Odd(BaseRoute):
+    """A route of a framework to come."""
+
+    @property
+    def path(self) -> str:
+        return str(1 // 0)
