@@ -93,6 +93,7 @@ class FileKeys:
         self._keys: KeySet | None = None
         self._seen: tuple[int, ...] | None = None
         self._usable = False
+        self._looks = 0
         self._looked = 0.0
         self._good = 0.0
 
@@ -100,11 +101,15 @@ class FileKeys:
         """The keys in the file, as it was at most `LOOK_S` ago. Raises Rejected."""
         now = self._monotonic()
         if self._keys is None or now - self._looked >= LOOK_S or _is_news(self._keys, kid):
+            begun = self._looks
             async with self._lock:
-                # Shielded: a caller who hangs up between the look and the reading would leave the old keys
-                # standing for those of a file that was seen.
-                with anyio.CancelScope(shield=True):
-                    await self._look(now)
+                # One look is for all who asked before it began: a flood of invented `kid`s makes few.
+                if self._looks == begun:
+                    self._looks += 1
+                    # Shielded: a caller who hangs up between the look and the reading would leave the old
+                    # keys standing for those of a file that was seen.
+                    with anyio.CancelScope(shield=True):
+                        await self._look(now)
         if self._keys is None or now - self._good > KEEP_S:
             raise Rejected(
                 Code(f"{self._family}.keys_unavailable"), "the file of the issuer's keys cannot be used now"

@@ -496,6 +496,22 @@ async def test_a_file_that_changed_is_read_again_whatever_time_it_bears(tmp_path
     assert kids(await source.keys_for("stolen")) == ["afresh"]
 
 
+async def test_a_flood_of_invented_kids_looks_at_a_file_a_few_times(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = file_keys(tmp_path / "missing.json", Clock())
+
+    async def ask(kid: str) -> None:
+        with pytest.raises(Rejected):
+            await source.keys_for(kid)
+
+    async with anyio.create_task_group() as group:
+        for number in range(300):
+            group.start_soon(ask, f"invented-{number}")
+    # Each look says that there is no file.
+    assert 1 <= len(caplog.records) <= 2
+
+
 @pytest.fixture
 def files_used_up() -> Generator[Callable[[], None]]:
     """Takes every file that the process may still open."""
