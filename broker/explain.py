@@ -97,7 +97,7 @@ def explain(
     try:
         arguments = Arguments.of(values)
     except Rejected as rejected:
-        needed = (f"arguments that have one reading: {rejected.message}",)
+        needed = (f"other arguments: {rejected.message}",)
         return Explanation(
             decision=refused(rejected),
             assertions=session.assertions,

@@ -162,27 +162,25 @@ def foreign_credential(foreign: ForeignIssuer, **claims: Any) -> str:
     )
 
 
-def test_the_roles_of_an_issuers_session_are_said_to_be_those_of_its_opening(
-    here: Path, capsys: Said
+def test_an_issuers_session_has_the_roles_of_its_opening_and_that_is_said_once_the_file_has_changed(
+    here: Path, foreign: ForeignIssuer, capsys: Said
 ) -> None:
-    session = Session(
-        sid="of-an-issuer",
-        kind="issuer",
-        issuer="corp",
-        chain=Chain(Principal(ISS, "carol")),
-        roles=("support",),
-        assertions=(),
-        opened_ms=now_ms(),
-        expires_s=int(time.time()) + 60,
+    (here / CREDENTIAL).write_text(foreign_credential(foreign, groups=["support"]))
+    [call] = anyio.run(made, CALLS[0])
+    assert isinstance(call, Issued)
+    assert main(["session", "list", "--json"]) == 0
+    sid = json.loads(capsys.readouterr().out)["sid"]
+    question = ["orders_get", '{"order_id": "1"}']
+    assert main(["explain", "--as", sid, *question]) == 0
+    assert "ask with its credential" not in capsys.readouterr().out
+    text = (here / "tools.toml").read_text()
+    (here / "tools.toml").write_text(
+        text.replace('has = "support", role = "support"', 'has = "x", role = "lead"')
     )
-
-    async def keep() -> None:
-        async with Store.open(here / "broker.db", origin="x", now_ms=now_ms) as store:
-            await store.open_session(session, opened_record(session, catalog="any"))
-
-    anyio.run(keep)
-    assert main(["explain", "--as", "of-an-issuer", "orders_get", '{"order_id": "1"}']) == 0
-    assert "its credential tells those of now" in capsys.readouterr().out
+    assert main(["explain", "--as", sid, *question]) == 0
+    assert "the file has changed since then: ask with its credential" in capsys.readouterr().out
+    assert main(["explain", "--as", f"@{CREDENTIAL}", *question]) == 1
+    assert "no role: nothing that the credential asserts gives one" in capsys.readouterr().out
 
 
 # ── Who asks ────────────────────────────────────────────────────────────────

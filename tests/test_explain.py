@@ -176,7 +176,7 @@ NEEDED: dict[str, tuple[Session, str, dict[str, Any], int, Code, tuple[str, ...]
         {"order_id": float("nan")},
         NOW_S,
         Code.ARGUMENTS_UNSAFE,
-        ("arguments that have one reading: NaN and infinities are not JSON numbers",),
+        ("other arguments: NaN and infinities are not JSON numbers",),
     ),
 }
 

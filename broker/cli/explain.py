@@ -84,9 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in _lines(session, arguments.tool, found):
             print(line)
-        if session.kind == "issuer" and not _is_credential(arguments.who):
-            # What gives a role is in the credential, and only its first reading is kept.
-            print("(the roles are those of when the session was opened; its credential tells those of now)")
+        if not _is_credential(arguments.who) and _has_other_rules(session, catalog, store):
+            print(_ROLES_OF_THEN)
     return 0 if isinstance(found.decision, Allowed) else 1
 
 
@@ -165,6 +164,17 @@ def _credential(who: str) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise Usage(f"cannot read a credential from {source}: {why}") from error
+
+
+_ROLES_OF_THEN = (
+    "but these roles are those of when the session was opened, and the file has changed since then: "
+    "ask with its credential, --as @FILE"
+)
+
+
+def _has_other_rules(session: Session, catalog: Catalog, store: Path) -> bool:
+    """Whether the issuer's rules may give other roles now: what they look at is in the credential alone."""
+    return session.kind == "issuer" and glance.opened_under(store, session) != catalog.digest
 
 
 # ── how much is left ────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from broker.errors import LogUnavailable
 from broker.record import timestamp
+from broker.session import Session
 from broker.store.ledger import find_session
 from broker.store.protocols import StoredSession
 
@@ -17,6 +18,21 @@ def stored_session(path: Path, sid: str) -> StoredSession | None:
     """The session of that id; None also where there is no file. Raises LogUnavailable."""
     with _glance(path) as connection:
         return None if connection is None else find_session(connection, sid)
+
+
+def opened_under(path: Path, session: Session) -> str | None:
+    """Digest of the rules that the session was opened under, where the log says it. Raises LogUnavailable."""
+    with _glance(path) as connection:
+        rows = (
+            []
+            if connection is None
+            else connection.execute(
+                "SELECT json_extract(body, '$.catalog') FROM record"
+                " WHERE time = ? AND event = 'session.opened' AND json_extract(body, '$.sid') = ?",
+                (timestamp(session.opened_ms), session.sid),
+            ).fetchall()
+        )
+    return rows[0][0] if rows else None
 
 
 def rate_used(path: Path, key: str, *, since_ms: int, limit: int) -> tuple[int, int | None]:
