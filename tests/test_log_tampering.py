@@ -22,7 +22,9 @@ from hypothesis import assume, given, settings, strategies as st
 from written_log import Forger, WrittenLog, calls, forging, new_log
 
 from broker.cli import main
+from broker.errors import LogUnavailable
 from broker.keys import KeyRing
+from broker.store import history
 
 Said = pytest.CaptureFixture[str]
 
@@ -388,6 +390,104 @@ def test_a_new_key_that_signed_everything_again_needs_anything_from_elsewhere(
         assert "it was signed with another key" in sentences(found)
 
 
+# ── what backends kept ───────────────────────────────────────────────────────
+
+
+def witness(written: WrittenLog, *indexes: int, **other: object) -> str:
+    """A file of what a backend keeps: once the claims of a token, once its own record of the spend."""
+    connection = sqlite3.connect(written.store)
+    (origin,) = connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
+    lines: list[dict[str, object]] = [{"event": "session.opened", "sub": "somebody"}]
+    for index in indexes:
+        body = json.loads(connection.execute("SELECT body FROM record WHERE idx = ?", (index,)).fetchone()[0])
+        place = {"log": {"origin": origin, "index": index}, "txn": body["txn"], "jti": body["jti"]}
+        who = {"sub": body["sub"], "act": body["act"], "aud": body["aud"]}
+        lines.append({**place, **who, "client_id": body["agent"], "scope": body["action"], "exp": 5, **other})
+        lines.append(
+            {**place, **who, "event": "spent", "tool": body["tool"], "agent": body["agent"], **other}
+        )
+    connection.close()
+    path = written.folder / "tokens.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    return str(path)
+
+
+def test_tokens_confirm_an_honest_log(log: WrittenLog, said: Said) -> None:
+    status, found = verify(log, said, "--witness", witness(log, 0, 30, 58))
+    assert (status, found["witnessed"]) == (0, 6)
+
+
+def insert_late(forger: Forger) -> None:
+    forger.insert(42)
+    forger.rehash()
+
+
+def delete_late(forger: Forger) -> None:
+    forger.delete(42)
+    forger.close_up()
+    forger.rehash()
+
+
+def swap_late(forger: Forger) -> None:
+    forger.swap(50, 52)
+    forger.rehash()
+
+
+@pytest.mark.parametrize(
+    ("attack", "what"),
+    [
+        (truncate_and_forget, "record 50 is missing, of which a backend keeps the token of call txn-0025"),
+        (wipe, "record 50 is missing"),
+        (edit_the_tail, "record 50 is not the one of which a backend keeps the token of call txn-0025"),
+        (insert_late, "record 50 is not the one"),
+        (delete_late, "record 50 is not the one"),
+        (swap_late, "record 50 is not the one"),
+    ],
+)
+def test_a_token_contradicts_what_no_checkpoint_beside_the_log_does(
+    log: WrittenLog, said: Said, attack: Callable[[Forger], object], what: str
+) -> None:
+    tokens = witness(log, 50)
+    with forging(log) as forger:
+        attack(forger)
+    assert verify(log, said)[0] == 0
+    status, found = verify(log, said, "--witness", tokens)
+    assert status == 1
+    assert found["tampered"][0]["first"] == 50
+    assert what in sentences(found)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"jti": "x"},
+        {"sub": "x"},
+        {"aud": "x"},
+        {"act": {}},
+        {"txn": "x"},
+        {"log": {"origin": "x", "index": 0}},
+    ],
+)
+def test_a_token_that_says_anything_else_than_its_record_is_a_contradiction(
+    log: WrittenLog, said: Said, other: dict[str, object]
+) -> None:
+    status, found = verify(log, said, "--witness", witness(log, 0, 2, **other))
+    assert status == 1
+    assert "and 3 more" in sentences(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "{", '{"log": 5}', '{"log": {"origin": "x", "index": -1}, "txn": "t"}', "[" * 9000,
+     '{"log": {"origin": "x", "index": 1e3}, "txn": "t"}', '{"log": {"origin": "x", "index": 1}}',
+     '{"log": {"origin": "x", "index": 99999999999999999999}, "txn": "t"}', "{}", "5", ""],
+)  # fmt: skip
+def test_a_file_that_backends_did_not_keep_tells_nothing(log: WrittenLog, said: Said, line: str) -> None:
+    path = log.folder / "tokens.jsonl"
+    path.write_text(line)
+    assert str(path) in refused(said, "--config", str(log.config), "--witness", str(path))
+
+
 # ── chance ───────────────────────────────────────────────────────────────────
 
 
@@ -593,10 +693,35 @@ def test_a_reader_who_may_only_read_reads_and_who_may_not_is_told(log: WrittenLo
         with as_nobody():
             assert main(["log", "verify", *words]) == 0
             assert main(["log", "list", "--store", str(store)]) == 0
+        # The same while somebody has it open to write.
+        writer = sqlite3.connect(store)
+        writer.execute("INSERT INTO meta VALUES ('more', '')")
+        writer.commit()
+        assert Path(f"{store}-wal").stat().st_size > 0
+        with as_nobody():
+            assert main(["log", "verify", *words]) == 0
+        writer.close()
         store.chmod(0o000)
         with as_nobody():
             assert "unable to open" in refused(said, *words)
         folder.chmod(0o755)
+
+
+def test_reading_leaves_no_files_behind_that_the_broker_could_not_write(log: WrittenLog) -> None:
+    before = sorted(log.folder.iterdir())
+    for words in (["verify", "--deep"], ["list"], ["show", "txn-0001"]):
+        assert main(["log", *words, "--config", str(log.config)]) == 0
+    assert sorted(log.folder.iterdir()) == before
+
+
+def test_a_broker_that_starts_while_a_log_at_rest_is_read_is_noticed(log: WrittenLog) -> None:
+    def read_slowly() -> None:
+        with history.reading(log.store) as connection:
+            assert history.recompute(connection, []).size == SIZE
+            log.write(calls(1))
+
+    with pytest.raises(LogUnavailable, match="try again"):
+        read_slowly()
 
 
 def test_a_log_that_is_written_while_it_is_read_is_whole_and_its_pages_fit(

@@ -91,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--witness",
         type=Path,
         metavar="FILE",
-        help="what a backend kept of its tokens: JSON lines with `log`, `txn` and `jti`",
+        help="what a backend kept of its tokens: JSON lines with `log` and `txn`",
     )
     verifying.add_argument(
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"

@@ -21,6 +21,12 @@ from broker.store.ledger import schema, statements
 
 _MAX_INDEX = 2**63 - 1
 
+_SAID_ALIKE = ("txn", "jti", "sub", "act", "aud", "agent", "action", "tool")
+"""Members that a record of the log has, and that of a backend's spend."""
+
+_SAID_IN_CLAIMS = {"client_id": "agent", "scope": "action"}
+"""And how those are called in a token, where that differs."""
+
 
 def verify(arguments: argparse.Namespace, store: Path) -> int:
     """Print what was found; the exit status."""
@@ -38,12 +44,12 @@ def verify(arguments: argparse.Namespace, store: Path) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Witness:
-    """What a backend kept of a token: where its delegation stands in the log."""
+    """What a backend kept of a token: where its delegation stands in the log, and what must stand there."""
 
     origin: str
     index: int
     txn: str
-    jti: str | None
+    says: Mapping[str, object]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +89,10 @@ class _Found:
         return sorted(self.tampered, key=lambda each: _MAX_INDEX if each.first is None else each.first)
 
     @property
+    def count(self) -> int:
+        return len({each.size for each in self.signed})
+
+    @property
     def last_signed(self) -> int:
         return max((each.size for each in self.signed), default=0)
 
@@ -97,7 +107,7 @@ class _Found:
             said |= {"size": self.whole.size, "root": self.whole.root.hex()}
         return said | {
             "signed": self.last_signed,
-            "checkpoints": len(self.signed),
+            "checkpoints": self.count,
             "torn": list(self.torn),
             "witnessed": self.witnessed,
         }
@@ -111,8 +121,7 @@ class _Found:
             return
         size, last = self.whole.size, self.last_signed
         yield f"whole: {size} records, root {self.whole.root.hex()}"
-        count = len(self.signed)
-        yield f"signed by {count} checkpoint(s), the last over {last} records; {size - last} since then"
+        yield f"signed by {self.count} checkpoint(s), the last over {last} records; {size - last} since then"
         if self.witnessed:
             yield f"{self.witnessed} token(s) that backends kept stand where they say"
         if not self.elsewhere:
@@ -210,9 +219,7 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[_Wi
             what = f"{call} is of another log, {each.origin!r}: this one is {origin!r}"
         elif record is None:
             what = f"record {each.index} is missing, of which a backend keeps {call}"
-        elif (record["event"], record.get("txn")) != ("allowed", each.txn) or (
-            each.jti is not None and record.get("jti") != each.jti
-        ):
+        elif {"event": "allowed", **each.says} != {name: record.get(name) for name in ("event", *each.says)}:
             what = f"record {each.index} is not the one of which a backend keeps {call}"
         else:
             continue
@@ -255,11 +262,11 @@ def _read_witnesses(path: Path | None) -> list[_Witness]:
         log = claims.get("log")
         if log is None:
             continue
-        match log, claims.get("txn"), claims.get("jti"):
-            case {"origin": str(origin), "index": int(index)}, str(txn), (str() | None) as jti if (
-                0 <= index <= _MAX_INDEX
-            ):
-                found.append(_Witness(origin=origin, index=index, txn=txn, jti=jti))
+        match log, claims.get("txn"):
+            case {"origin": str(origin), "index": int(index)}, str(txn) if 0 <= index <= _MAX_INDEX:
+                says = {name: claims[name] for name in _SAID_ALIKE if name in claims}
+                says |= {name: claims[claim] for claim, name in _SAID_IN_CLAIMS.items() if claim in claims}
+                found.append(_Witness(origin=origin, index=index, txn=txn, says=says))
             case _:
                 raise Usage(f"line {number} of {path} is not what a backend keeps of a token")
     if not found:

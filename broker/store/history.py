@@ -4,7 +4,6 @@ Reads only, and imports little: a reviewer's command has 0.3 seconds in all.
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,13 +105,13 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def _at_rest(path: Path) -> tuple[int, int] | None:
-    """When it was written and how large it is, if nobody writes to it and we could not take part if they did.
+    """When it was written and how large it is, if nobody has it open to write.
 
-    SQLite keeps two files beside a log, and makes them even to read it. A reader who may not, who was
-    given a copy on a disc, or no rights but to read, has to tell it that nothing will change.
+    SQLite keeps two files beside a log that is in use, and makes them even to read it. A reader who made
+    them could leave files behind that the broker's own user may not write; and one who has no right but to
+    read could not read at all. Where there are none, it is told that nothing will change.
     """
-    as_we_are = os.access in os.supports_effective_ids
-    if os.access(path.parent, os.W_OK, effective_ids=as_we_are) or Path(f"{path}-wal").exists():
+    if Path(f"{path}-wal").exists():
         return None
     try:
         found = path.stat()
@@ -200,9 +199,9 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
     if wanted.outcome in {"refused", "replayed"}:
         conditions.append("b.event = ?")
         values.append(wanted.outcome)
-    elif wanted.outcome is not None:
+    elif wanted.outcome in {"returned", "failed", "cancelled"}:
         conditions.append("b.event = 'allowed'")
-    elif not wanted.everything:
+    elif wanted.outcome is None and not wanted.everything:
         conditions.append(_CALLS)
     return " AND ".join(conditions), values
 
