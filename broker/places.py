@@ -59,6 +59,9 @@ def store_path(store: str, folder: Path) -> Path:
 
 
 def log_origin(issuer: str) -> str:
-    """The log's name, before the store makes it unique: a URL without its scheme (C2SP tlog-checkpoint)."""
+    """The log's name, before the store makes it unique: a URL without its scheme (C2SP tlog-checkpoint).
+
+    As the name of a key it may have neither plus nor blank (C2SP signed-note).
+    """
     parts = urlsplit(issuer)
-    return f"{parts.netloc}{parts.path}/log"
+    return f"{parts.netloc}{parts.path}/log".replace("+", "%2B").replace(" ", "%20")

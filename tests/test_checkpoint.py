@@ -16,6 +16,7 @@ from broker.checkpoint import (
     split_notes,
 )
 from broker.errors import LogTampered, Usage
+from broker.places import log_origin
 
 # The example of C2SP signed-note, that of the Go package which the format comes from, and a key with a plus.
 SPEC_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -95,6 +96,16 @@ def test_a_note_with_a_character_changed_or_missing_does_not_open(at: int, by: s
     if changed != NOTE:
         with pytest.raises(LogTampered):
             open_note(changed, VERIFIER)
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://broker.example.com", "https://a.example/one+two", "https://a/b c"]
+)
+def test_whatever_the_issuer_is_called_the_key_under_its_name_can_be_given_to_others(issuer: str) -> None:
+    verifier = LogVerifier(name=f"{log_origin(issuer)}/1a2b3c4d", key=KEY.public_key())
+    assert LogVerifier.parse(str(verifier)) == verifier
+    signed_note = sign(Checkpoint(origin=verifier.name, size=1, root=bytes(32)), KEY)
+    assert open_note(signed_note, verifier).size == 1
 
 
 def note(text: str) -> str:

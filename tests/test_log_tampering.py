@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings, strategies as st
-from written_log import Forger, WrittenLog, calls, forging, new_log
+from written_log import Forger, WrittenLog, call, calls, forging, new_log
 
 from broker.cli import main
 from broker.errors import LogUnavailable
@@ -327,6 +327,47 @@ def test_a_record_is_named_before_the_trigger_that_was_in_the_way(log: WrittenLo
         "TAMPERED: record 14 is not what was written",
         "TAMPERED: the log's trigger record_no_update is missing",
     ]
+
+
+def test_a_call_that_was_hidden_from_the_list_of_unfinished_ones_is_found_by_looking_deep(
+    tmp_path: Path, said: Said
+) -> None:
+    log = new_log(tmp_path / "log")
+    # Long enough for the store to have looked through the beginning for calls that never ended.
+    log.write([*call(0, outcome=None), *calls(600, lambda number: call(number + 1))])
+
+    def unfinished() -> str:
+        said.readouterr()
+        assert main(["log", "list", "--outcome", "unfinished", "--json", "--config", str(log.config)]) == 0
+        return said.readouterr().out
+
+    assert "txn-0000" in unfinished()
+    assert verify(log, said, "--deep")[0] == 0
+    with forging(log) as forger:
+        forger.do("DELETE FROM open_call")
+    assert unfinished() == ""
+    status, found = verify(log, said, "--deep")
+    assert status == 1
+    assert found["tampered"][0]["first"] == 0
+
+
+def test_a_record_that_was_taken_out_of_an_index_is_found_by_looking_deep(
+    log: WrittenLog, said: Said
+) -> None:
+    connection = sqlite3.connect(log.store, isolation_level=None)
+    # An index over other records, under the name and the text of the honest one.
+    (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'record_wide'").fetchone()
+    connection.execute("DROP INDEX record_wide")
+    connection.execute(f"{sql} WHERE idx <> 2")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'record_wide'", (sql,))
+    connection.close()
+    main(["log", "list", "--json", "--config", str(log.config), "--limit", "100"])
+    assert "txn-0001" not in said.readouterr().out
+    assert verify(log, said)[0] == 0
+    status, found = verify(log, said, "--deep")
+    assert status == 1
+    assert "record_wide" in sentences(found)
 
 
 # ── whole files ──────────────────────────────────────────────────────────────
