@@ -101,6 +101,11 @@ class RequestTemplate:
         return self.parts[1::2]
 
     @property
+    def has_body(self) -> bool:
+        """Whether the arguments that are not in the path become a JSON body, and not the query."""
+        return self.method in _WITH_BODY
+
+    @property
     def shape(self) -> str:
         """The template with its fields blanked: two tools of one shape make the same requests."""
         return f"{self.method} " + "{}".join(self.parts[::2])
