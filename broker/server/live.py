@@ -75,13 +75,13 @@ class LiveCatalog:
         ends = _ends_after(self._catalog, self._now_ms() // 1000)
         while True:
             await anyio.sleep(BEAT_S)
-            before = self._catalog
+            before, ended = self._catalog, ends
             await self.beat()
-            now_s = self._now_ms() // 1000
-            if ends is not None and now_s >= ends and before is self._catalog:
-                # A grant ended by itself: what was granted under it is no longer shown.
+            ends = _ends_after(self._catalog, self._now_ms() // 1000)
+            if ends != ended and before is self._catalog:
+                # A grant ended by itself: what was granted under it is no longer shown. Or the clock was
+                # set back, and it is again.
                 await self._tell()
-            ends = _ends_after(self._catalog, now_s)
             await each_beat()
 
     async def reload(self) -> bool:

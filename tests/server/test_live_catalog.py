@@ -223,7 +223,7 @@ async def test_where_the_new_rules_cannot_be_recorded_the_old_ones_stay_until_th
     assert desk.live().digest == digest(b"good two")
 
 
-async def test_when_a_grant_ends_by_itself_those_who_look_are_told(
+async def test_when_a_grant_ends_by_itself_or_a_clock_set_back_revives_it_those_who_look_are_told(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_module, "BEAT_S", 0.001)
@@ -240,6 +240,9 @@ async def test_when_a_grant_ends_by_itself_those_who_look_are_told(
             assert desk.told == []
             desk.now_s = NOW_S + 60
         if beats == 6:
+            assert len(desk.told) == 1
+            desk.now_s = NOW_S + 59
+        if beats == 9:
             enough.set()
 
     async def run() -> None:
@@ -250,4 +253,4 @@ async def test_when_a_grant_ends_by_itself_those_who_look_are_told(
             group.start_soon(run)
             await enough.wait()
             group.cancel_scope.cancel()
-    assert len(desk.told) == 1
+    assert len(desk.told) == 2
