@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -473,3 +474,35 @@ def test_a_terminal_that_knows_no_unicode_gets_escapes(log: WrittenLog) -> None:
 def test_a_reader_of_the_file_alone_needs_no_tools_toml(log: WrittenLog, said: Said, tmp_path: Path) -> None:
     assert main(["log", "list", "--store", str(log.store), "--config", str(tmp_path / "none.toml")]) == 0
     assert len(said.readouterr().out.splitlines()) == 51
+
+
+def test_the_log_of_a_real_run_is_whole_and_fits_the_tokens_that_its_backends_spent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A broker, two backends and an agent, each a process; read while they run, and once they have ended."""
+    examples = Path(__file__).parents[1] / "examples"
+    monkeypatch.setattr(sys, "path", [str(examples), *sys.path])
+    stage: Any = import_module("stage")
+    script = [
+        ["orders_get", {"order_id": "42"}],
+        ["stock_get", {"sku": "A-1"}],
+        ["orders_get", {"order_id": "43"}],
+    ]
+    with stage.staged() as scene:
+        (credential,) = scene.open_sessions(("alice", "real-agent", "support"))
+        scene.wait_for("broker", "orders", "warehouse")
+        agent = examples / "agents" / "scripted" / "scripted_agent.py"
+        scene.heard(scene.start_agent(agent, credential, "--url", scene.mcp_url, json.dumps(script)))
+        tokens = tmp_path / "tokens.jsonl"
+        tokens.write_text(scene.broker("log", "list", "--everything", "--json"))
+        found = json.loads(scene.broker("log", "verify", "--json", "--deep", "--witness", str(tokens)))
+        assert (found["whole"], found["witnessed"]) == (True, 3)
+        for line in map(json.loads, scene.broker("log", "list", "--json").splitlines()):
+            assert (line["outcome"], line["spent"]) == ("returned", True)
+            assert f"call {line['txn']}" in scene.broker("log", "show", line["txn"])
+        for name in ("orders", "warehouse", "broker"):
+            scene.end(name)
+        words = ("--json", "--checkpoint", str(scene.elsewhere), "--witness", str(tokens))
+        ended = json.loads(scene.broker("log", "verify", *words))
+        # The last checkpoint is over everything: also over how the last call ended.
+        assert (ended["whole"], ended["size"], ended["signed"]) == (True, found["size"], found["size"])
