@@ -32,7 +32,15 @@ class PatternMistake(Exception):
 
 
 class TooManyStates(Exception):
-    """There are more ways to go than anybody would follow."""
+    """There are more ways to go than anybody would follow.
+
+    Attributes:
+        steps: how far all of them were followed.
+    """
+
+    def __init__(self, steps: int = 0) -> None:
+        super().__init__(steps)
+        self.steps = steps
 
 
 def compiled(text: str) -> re.Pattern[str]:
@@ -61,7 +69,9 @@ def safe_length(text: str) -> int | None:
     try:
         search = _Search(_parse(_with_end(text)))
         over = first_over(search.start, search.after, most=MAX_WAYS, states=_MAX_STATES)
-    except TooManyStates:
+    except TooManyStates as many:
+        if many.steps:
+            return many.steps
         raise PatternMistake("too large to tell how long it can take; write it shorter") from None
     except RecursionError:
         raise PatternMistake("nested too deeply") from None
@@ -88,7 +98,7 @@ def first_over(start: Ways, after: Callable[[Ways], Iterable[Ways]], *, most: in
                     seen.add(key)
                     coming.append(found)
             if len(seen) > states:
-                raise TooManyStates
+                raise TooManyStates(level - 1)
         frontier = coming
     return None
 

@@ -335,7 +335,10 @@ class _Reader:
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
-        settings = self._read(_Broker, ("broker",), self._document.get("broker", {}), self._broker)
+        declared = cast("object", self._document.get("broker"))
+        settings = None
+        if isinstance(declared, dict):
+            settings = self._read(_Broker, ("broker",), cast("object", declared), self._broker)
         issuers = self._section("issuers", _Issuer, self._issuer)
         backends = self._section("backends", _Backend, self._backend)
         tools = self._section("tools", _Tool, lambda at, model: self._tool(at, model, backends))

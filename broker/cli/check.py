@@ -2,11 +2,14 @@
 
 import argparse
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from broker.canonical import canonical_json
 from broker.catalog import Catalog, Grant
 from broker.cli.parser import describe
 from broker.errors import CatalogInvalid
+from broker.plain_text import plain
 from broker.policy import names
 from broker.tools_toml import load
 
@@ -50,6 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
         for grant in role.grants:
             for tool in _tools(catalog, grant):
                 print(f"  {tool:<24}{_conditions(grant)}".rstrip())
+    granted = {
+        tool for role in catalog.roles.values() for grant in role.grants for tool in _tools(catalog, grant)
+    }
+    for tool in catalog.tools:
+        if tool not in granted:
+            print(f"\nno role may call {tool}")
     return 0
 
 
@@ -59,10 +68,12 @@ def _tools(catalog: Catalog, grant: Grant) -> list[str]:
 
 def _conditions(grant: Grant) -> str:
     conditions: list[str] = []
-    if grant.arguments is not None:
-        conditions.append("with some arguments")
     if grant.rate is not None:
         conditions.append(f"{grant.rate.limit} times in {grant.rate.window_s} s")
     if grant.until_s is not None:
-        conditions.append("until a date")
+        # From 1 to 9999 by TOML's grammar, and yet beyond what a system's own clock may know.
+        end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=grant.until_s)
+        conditions.append(f"until {end:%Y-%m-%dT%H:%M:%SZ}")
+    if grant.arguments is not None:
+        conditions.append(f"with {plain(canonical_json(dict(grant.arguments.document)).decode())}")
     return ", ".join(conditions)
