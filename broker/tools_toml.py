@@ -3,15 +3,14 @@
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from broker.canonical import Json, digest
@@ -21,20 +20,29 @@ from broker.catalog import (
     Catalog,
     Grant,
     Issuer,
-    Rate,
     Role,
     RoleRule,
     Tool,
 )
 from broker.claims import MAX_TTL_S
 from broker.errors import CatalogInvalid, Mistake, Usage
-from broker.places import DEFAULT_KEYS, DEFAULT_STORE, store_path, unreadable
+from broker.places import store_path, unreadable
 from broker.plain_text import plain
 from broker.policy import ASSURANCE
 from broker.request import RequestTemplate, TemplateMistake
 from broker.schema import Schema, SchemaMistake
 from broker.session_claims import SESSION_TYP
 from broker.toml_lines import KeyPath, key_lines
+from broker.tools_grammar import (
+    INNER,
+    SECTIONS,
+    BackendSection,
+    BrokerSection,
+    IssuerSection,
+    RoleSection,
+    Section,
+    ToolSection,
+)
 from broker.verify import ALGORITHMS
 
 T = TypeVar("T")
@@ -65,139 +73,8 @@ _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _COMPOSED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "patternProperties"})
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_WINDOWS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_UNITS_BYTES = {"KiB": 1024, "MiB": 1024**2}
 
 
-# ── the grammar ─────────────────────────────────────────────────────────────
-
-
-def _duration(value: object) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError('write a duration as "10s", "5m", "8h" or "30d"')
-    return int(found[1]) * _UNITS_S[found[2]]
-
-
-def _size(value: object) -> int:
-    found = re.fullmatch(r"([1-9][0-9]{0,5})(KiB|MiB)", value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError('write a size as "256KiB" or "1MiB"')
-    return int(found[1]) * _UNITS_BYTES[found[2]]
-
-
-def _rate(value: object) -> Rate:
-    found = (
-        re.fullmatch(r"([1-9][0-9]{0,6})/(second|minute|hour|day)", value) if isinstance(value, str) else None
-    )
-    if found is None:
-        raise ValueError('write a rate as "5/hour": a number per second, minute, hour or day')
-    return Rate(limit=int(found[1]), window_s=_WINDOWS_S[found[2]])
-
-
-def _moment(value: object) -> int:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValueError("write a moment with its offset, and without quotes: 2026-12-31T00:00:00Z")
-    # Not by way of UTC: the first and the last day of the calendar have no such time.
-    return int(value.timestamp())
-
-
-def _one_line(text: str) -> str:
-    if any(character < " " or character == "\x7f" for character in text):
-        raise ValueError("must be one line, without control characters")
-    return text
-
-
-def _lines(text: str) -> str:
-    _one_line(text.replace("\n", "").replace("\t", ""))
-    return text
-
-
-Duration = Annotated[int, BeforeValidator(_duration)]
-Size = Annotated[int, BeforeValidator(_size)]
-Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_one_line)]
-Lines = Annotated[str, AfterValidator(_lines)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
-
-
-class _Broker(_Section):
-    issuer: Text
-    listen: Text | None = None
-    store: Text = DEFAULT_STORE
-    keys: Text = DEFAULT_KEYS
-    checkpoint_file: Text | None = None
-    checkpoint_every: Duration = 60
-    max_arguments: Size = 256 * 1024
-    max_calls: Annotated[int, Field(ge=1, le=1024)] = 16
-
-
-class _RoleRule(_Section):
-    claim: Text
-    has: Text
-    role: Text
-
-
-class _Issuer(_Section):
-    issuer: Text
-    audience: Text
-    jwks: Text
-    algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
-    types: list[str] = ["", "jwt", "at+jwt"]
-    roles: list[_RoleRule] = []
-
-
-class _Backend(_Section):
-    kind: Literal["http"] = "http"
-    url: Text
-    audience: Text
-    ca_file: Text | None = None
-    headers: dict[str, str] = {}
-    timeout: Duration = 30
-    max_response: Size = 1024 * 1024
-    max_concurrent: Annotated[int, Field(ge=1, le=4096)] = 64
-
-
-class _Tool(_Section):
-    backend: Text
-    action: Text
-    request: Text
-    title: Text | None = None
-    description: Lines = ""
-    input: dict[str, Any] | None = None
-    output: dict[str, Any] | None = None
-    acr: Text | None = None
-    ttl: Duration = 30
-    timeout: Duration | None = None
-    max_response: Size | None = None
-    headers: dict[str, str] = {}
-    keep: list[Text] = []
-
-
-class _Grant(_Section):
-    tools: Annotated[list[Text], Field(min_length=1)]
-    arguments: dict[str, Any] | None = None
-    rate: Annotated[Rate, BeforeValidator(_rate)] | None = None
-    until: Annotated[int, BeforeValidator(_moment)] | None = None
-
-
-class _Role(_Section):
-    grants: list[_Grant] = []
-
-
-_SECTIONS: Mapping[str, type[_Section]] = {
-    "issuers": _Issuer,
-    "backends": _Backend,
-    "tools": _Tool,
-    "roles": _Role,
-}
-_INNER: Mapping[tuple[type[_Section], str], type[_Section]] = {
-    (_Issuer, "roles"): _RoleRule,
-    (_Role, "grants"): _Grant,
-}
 _STAND_INS: Mapping[str, object] = {
     **dict.fromkeys(("issuer", "audience", "jwks", "url"), "https://stand.in"),
     **dict.fromkeys(("claim", "has", "role", "backend", "action"), "x"),
@@ -338,11 +215,11 @@ class _Reader:
         declared = cast("object", self._document.get("broker"))
         settings = None
         if isinstance(declared, dict):
-            settings = self._read(_Broker, ("broker",), cast("object", declared), self._broker)
-        issuers = self._section("issuers", _Issuer, self._issuer)
-        backends = self._section("backends", _Backend, self._backend)
-        tools = self._section("tools", _Tool, lambda at, model: self._tool(at, model, backends))
-        roles = self._section("roles", _Role, self._role)
+            settings = self._read(BrokerSection, ("broker",), cast("object", declared), self._broker)
+        issuers = self._section("issuers", IssuerSection, self._issuer)
+        backends = self._section("backends", BackendSection, self._backend)
+        tools = self._section("tools", ToolSection, lambda at, model: self._tool(at, model, backends))
+        roles = self._section("roles", RoleSection, self._role)
         self._require_distinct(settings, issuers, backends)
         self._require_distinct_tools(tools)
         if settings is None:
@@ -394,7 +271,7 @@ class _Reader:
             self.mistake(at, f"there is no {what} {name!r}", (name, self._names(section)))
 
     def _require_sections(self) -> None:
-        known = ["broker", *_SECTIONS]
+        known = ["broker", *SECTIONS]
         for name, table in self._document.items():
             if name not in known:
                 problem = f"unknown section; the known ones are {', '.join(known)}"
@@ -405,7 +282,7 @@ class _Reader:
             self.mistake((), "the section [broker] is missing; it needs at least `issuer`")
 
     def _section(
-        self, section: str, model: type[_Section], build: "Callable[[KeyPath, Any], T | None]"
+        self, section: str, model: type[Section], build: "Callable[[KeyPath, Any], T | None]"
     ) -> dict[str, T]:
         built: dict[str, T] = {}
         table = self._document.get(section, {})
@@ -419,7 +296,7 @@ class _Reader:
         return built
 
     def _read(
-        self, model: type[_Section], at: KeyPath, entry: object, build: "Callable[[KeyPath, Any], T | None]"
+        self, model: type[Section], at: KeyPath, entry: object, build: "Callable[[KeyPath, Any], T | None]"
     ) -> T | None:
         before = len(self.mistakes)
         try:
@@ -455,7 +332,7 @@ class _Reader:
                 cast("list[object]", parent)[last] = _STAND_IN_MEMBERS.get(str(place[-2]))
         return copied
 
-    def _grammar_mistake(self, model: type[_Section], at: KeyPath, error: ErrorDetails) -> None:
+    def _grammar_mistake(self, model: type[Section], at: KeyPath, error: ErrorDetails) -> None:
         where = (*at, *(part for part in error["loc"] if part != "[key]"))
         message = str(error["msg"])
         match error["type"]:
@@ -478,7 +355,7 @@ class _Reader:
 
     # ── building ────────────────────────────────────────────────────────────
 
-    def _broker(self, at: KeyPath, model: _Broker) -> BrokerSettings | None:
+    def _broker(self, at: KeyPath, model: BrokerSection) -> BrokerSettings | None:
         url = self._url((*at, "issuer"), model.issuer, path=False)
         listen = self._listen((*at, "listen"), model.listen, url)
         if not 1 <= model.checkpoint_every <= 86400:  # noqa: PLR2004 - a day
@@ -511,7 +388,7 @@ class _Reader:
             return ("127.0.0.1", 0)
         return (url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80))
 
-    def _issuer(self, at: KeyPath, model: _Issuer) -> Issuer:
+    def _issuer(self, at: KeyPath, model: IssuerSection) -> Issuer:
         remote = model.jwks.startswith(("http://", "https://"))
         if remote:
             self._url((*at, "jwks"), model.jwks, path=True)
@@ -538,7 +415,7 @@ class _Reader:
             rules=tuple(RoleRule(claim=each.claim, has=each.has, role=each.role) for each in model.roles),
         )
 
-    def _backend(self, at: KeyPath, model: _Backend) -> Backend:
+    def _backend(self, at: KeyPath, model: BackendSection) -> Backend:
         self._url((*at, "url"), model.url, path=True)
         try:
             audience = urlsplit(model.audience)
@@ -576,7 +453,7 @@ class _Reader:
             max_concurrent=model.max_concurrent,
         )
 
-    def _tool(self, at: KeyPath, model: _Tool, backends: Mapping[str, Backend]) -> Tool | None:
+    def _tool(self, at: KeyPath, model: ToolSection, backends: Mapping[str, Backend]) -> Tool | None:
         self._require_known((*at, "backend"), model.backend, "backends", "backend")
         if not _SCOPE.fullmatch(model.action):
             self.mistake((*at, "action"), "must be one scope (RFC 6749 §3.3): no spaces, as in `orders:read`")
@@ -622,7 +499,7 @@ class _Reader:
             keep=frozenset(model.keep),
         )
 
-    def _role(self, at: KeyPath, model: _Role) -> Role:
+    def _role(self, at: KeyPath, model: RoleSection) -> Role:
         if not model.grants and not _entries(self._document, *at, "grants"):
             self.mistake(at, "grants nothing; add an entry to `grants`, or remove the role")
         grants: list[Grant] = []
@@ -835,9 +712,9 @@ def _copy(entry: object) -> object:
 
 def _required(at: KeyPath, place: KeyPath) -> bool:
     """Whether what stands at `place` in the section `at` must be there."""
-    model = _SECTIONS.get(str(at[0]), _Broker)
+    model = SECTIONS.get(str(at[0]), BrokerSection)
     for part in place[:-1]:
-        model = _INNER.get((model, str(part)), model)
+        model = INNER.get((model, str(part)), model)
     declared = model.model_fields.get(str(place[-1]))
     return declared is not None and declared.is_required()
 
@@ -863,10 +740,10 @@ def _default_input(template: RequestTemplate | None) -> dict[str, Any]:
     }
 
 
-def _fields_at(model: type[_Section], path: Iterable[str | int]) -> list[str]:
+def _fields_at(model: type[Section], path: Iterable[str | int]) -> list[str]:
     """The known keys of the table at that path inside a section."""
     for part in path:
-        model = _INNER.get((model, str(part)), model)
+        model = INNER.get((model, str(part)), model)
     return list(model.model_fields)
 
 
