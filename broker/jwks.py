@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from io import BytesIO
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from anyio.to_thread import run_sync
 
 from broker.errors import BrokerError, Code, Rejected, Usage
 from broker.jws import Family, parse_json_strict
+from broker.loopback import is_loopback
 from broker.verify import Algorithm, KeySet, key_set_from_jwks
 
 MAX_BYTES = 256 * 1024
@@ -283,19 +283,10 @@ def _target(url: str) -> _Target:
     if parts.scheme not in {"http", "https"} or not host or parts.fragment or "@" in parts.netloc:
         raise Usage(f"the URL of a JWK Set is https://HOST/PATH: {url!a}")
     tls = parts.scheme == "https"
-    if not tls and not _is_loopback(host):
+    if not tls and not is_loopback(host):
         raise Usage(f"keys are fetched by https, or by http on loopback alone: {url!a}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return _Target(host, port or (_HTTPS_PORT if tls else _HTTP_PORT), tls, parts.netloc, path)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def fetch_url(url: str) -> bytes:

@@ -11,7 +11,7 @@ import anyio
 from broker.catalog import Catalog
 from broker.cli.parser import config_option, describe
 from broker.errors import Usage
-from broker.server.app import Listen, serve
+from broker.server.over_http import Listen, serve
 from broker.server.quiet import quiet_logs
 
 

@@ -14,7 +14,7 @@ import anyio
 
 from broker.cli.parser import config_option, describe
 from broker.errors import Usage
-from broker.server.app import stdio
+from broker.server.over_stdio import stdio
 from broker.server.quiet import quiet_logs
 
 _MAX_CREDENTIAL = 64 * 1024

@@ -41,9 +41,10 @@ from broker import issue
 from broker.authenticate import Authenticator
 from broker.backends.http import HttpBackends
 from broker.canonical import digest
-from broker.server.app import running, web
+from broker.server.app import running
 from broker.server.lists import ToolLists
 from broker.server.short_way import ShortWay
+from broker.server.web import web
 
 pytestmark = pytest.mark.anyio
 

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from broker_process import BROKER, LIMIT_S, Backend, Place, Served, modern_post
 
-from broker.server.app import MAX_BODY
 from broker.server.bounds import HEAD_S, MAX_HEAD
+from broker.server.web import MIN_BODY
 
 pytestmark = pytest.mark.anyio
 
@@ -166,7 +166,7 @@ def test_a_message_that_is_none_is_refused_recorded_and_harms_nobody(
 
 def test_a_body_without_a_length_is_bounded_all_the_same(quiet: Served, credential: str) -> None:
     headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
-    pieces = (b"a" * 65536 for _ in range(MAX_BODY // 65536 + 2))
+    pieces = (b"a" * 65536 for _ in range(MIN_BODY // 65536 + 2))
     assert ask(quiet, "POST", "/mcp", headers=headers, content=pieces).status_code == 413
     assert last_refusal(quiet)["code"] == "request.too_large"
 

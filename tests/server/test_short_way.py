@@ -15,9 +15,10 @@ from broker_process import LIMIT_S, Place, Served, modern_post
 from mcp.server.context import CallNext, HandlerResult
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.server.app import running, web
+from broker.server.app import running
 from broker.server.gone import IN_SCOPE, Gone
 from broker.server.mcp import Context
+from broker.server.web import web
 
 pytestmark = pytest.mark.anyio
 

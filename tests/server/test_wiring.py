@@ -9,9 +9,11 @@ import pytest
 from broker_process import Place, modern_post
 
 from broker.server import mcp as mcp_module
-from broker.server.app import Listen, require_safe, running, transport_security, web
+from broker.server.app import running
 from broker.server.lists import ToolLists
+from broker.server.over_http import Listen, require_safe
 from broker.server.visit import Visit
+from broker.server.web import transport_security, web
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,122 @@
+"""The HTTP doors as one ASGI app: /mcp, /sse and what needs no credential, each behind its gate."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+from mcp.server.sse import SseServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import Response
+from starlette.routing import Mount, Route, Router
+from starlette.types import Receive, Scope, Send
+
+from broker.catalog import BrokerSettings
+from broker.loopback import is_loopback
+from broker.server import metadata
+from broker.server.app import Broker
+from broker.server.gate import Gate
+from broker.server.short_way import InJson, ShortWay
+
+MIN_BODY = 1024 * 1024
+"""Bytes of a message that are always taken. It is parsed as a whole, on the loop, before anything is known of
+it: four megabytes of lists in lists would hold everybody up for a second or two."""
+
+MAX_MCP_SESSIONS = 4096
+MCP_SESSION_IDLE_S = 1800.0
+
+
+def max_body(settings: BrokerSettings) -> int:
+    """Bytes of a message: enough for the arguments that are taken, written with some escapes."""
+    return max(MIN_BODY, 2 * settings.max_arguments_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """The HTTP doors: the ASGI app, and its gate."""
+
+    app: Router
+    gates: tuple[Gate, ...]
+
+
+def web(broker: Broker, *, host: str) -> Web:
+    """Routes of `broker serve`.
+
+    Args:
+        host: where it listens; decides which Host and Origin headers are taken.
+    """
+    most = max_body(broker.live().broker)
+    security = transport_security(broker.live().broker.issuer, host)
+    manager = StreamableHTTPSessionManager(
+        broker.mcp,
+        json_response=cast("bool", InJson()),
+        security_settings=security,
+        max_request_body_size=most,
+        session_idle_timeout=MCP_SESSION_IDLE_S,
+        max_sessions=MAX_MCP_SESSIONS,
+    )
+    sse = SseServerTransport("/messages/", security_settings=security, max_request_body_size=most)
+
+    async def serve_sse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            await Response(status_code=405, headers={"allow": "GET"})(scope, receive, send)
+            return
+        opened = False
+        try:
+            async with sse.connect_sse(scope, receive, send) as (inbound, outbound):
+                opened = True
+                await broker.mcp.serve_streams(inbound, outbound)
+        except ValueError:
+            # The SDK has answered a wrong Host or Origin, and then raises to say that there is no stream.
+            if opened:
+                raise
+
+    def guard(
+        app: Callable[[Scope, Receive, Send], Awaitable[None]], short_way: ShortWay | None = None
+    ) -> Gate:
+        return Gate(
+            app,
+            authenticate=broker.authenticate,
+            log=broker.log,
+            now_ms=broker.now_ms,
+            metadata_url=lambda: metadata.resource_metadata_url(broker.live()),
+            short_way=short_way,
+        )
+
+    mcp_gate = guard(StreamableHTTPASGIApp(manager), ShortWay(broker.mcp))
+    sse_gate = guard(serve_sse)
+    messages_gate = guard(sse.handle_post_message)
+
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncGenerator[None]:
+        async with manager.run():
+            yield
+
+    app = Router(
+        routes=[
+            Route("/mcp", mcp_gate),
+            Route("/sse", sse_gate),
+            Mount("/messages/", messages_gate),
+            *metadata.routes(
+                catalog=broker.live,
+                jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),
+                not_ready=broker.readiness,
+            ),
+        ],
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate))
+
+
+def transport_security(issuer: str, host: str) -> TransportSecuritySettings:
+    """Which Host and Origin headers are taken: a page that rebinds its name to this address has others."""
+    parts = urlsplit(issuer)
+    hosts, origins = {parts.netloc}, {f"{parts.scheme}://{parts.netloc}"}
+    if is_loopback(host):
+        for name in ("127.0.0.1", "localhost", "[::1]"):
+            hosts.add(f"{name}:*")
+            origins.update({f"http://{name}:*", f"https://{name}:*"})
+    return TransportSecuritySettings(allowed_hosts=sorted(hosts), allowed_origins=sorted(origins))
