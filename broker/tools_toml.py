@@ -5,7 +5,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +25,7 @@ from broker.catalog import (
 )
 from broker.claims import MAX_TTL_S
 from broker.errors import CatalogInvalid, Mistake, Usage
+from broker.loopback import is_loopback
 from broker.places import store_path, unreadable
 from broker.plain_text import plain
 from broker.policy import ASSURANCE
@@ -551,7 +551,7 @@ class _Reader:
             self.mistake(at, "must have no query, fragment, user or password")
         elif not path and url.path not in {"", "/"}:
             self.mistake(at, "must have no path")
-        elif url.scheme == "http" and not _is_loopback(host):
+        elif url.scheme == "http" and not is_loopback(host):
             self.mistake(at, "plain http is for this machine only (127.0.0.1, localhost): use https")
         else:
             return url
@@ -752,10 +752,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
         return ""
     found = get_close_matches(name, [each for each in known if len(each) <= 100], n=1, cutoff=0.6)  # noqa: PLR2004
     return found[0] if found else ""
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
 def _is_address(host: str) -> bool:
