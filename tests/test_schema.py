@@ -97,3 +97,142 @@ def test_what_is_unique_is_what_the_library_says(items: list[Json]) -> None:
     schema: dict[str, Json] = {"uniqueItems": True}
     theirs: Any = Draft202012Validator(schema)
     assert (Schema(schema).problems(items) == ()) is theirs.is_valid(items)
+
+
+TREE: dict[str, Json] = {
+    "anyOf": [
+        {"type": ["string", "number", "boolean", "null"]},
+        {"type": "array", "items": {"$ref": "#"}},
+        {"type": "object", "additionalProperties": {"$ref": "#"}},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        pytest.param(TREE, {"a": [1, {"b": None}]}, None, id="any JSON"),
+        pytest.param(
+            {
+                "$ref": "#/$defs/filter",
+                "$defs": {
+                    "filter": {
+                        "type": "object",
+                        "properties": {
+                            "and": {"type": "array", "items": {"$ref": "#/$defs/filter"}},
+                            "or": {"type": "array", "items": {"$ref": "#/$defs/filter"}},
+                            "is": {"type": "string"},
+                        },
+                        "additionalProperties": False,
+                    }
+                },
+            },
+            {"and": [{"is": "x"}, {"or": [{"is": "y"}]}]},
+            {"and": [{"or": [{"is": 1}]}]},
+            id="a filter",
+        ),
+        pytest.param(
+            {
+                "properties": {"a/b~c%": {"type": "integer"}},
+                "additionalProperties": {"$ref": "#/properties/a~1b~0c%25"},
+            },
+            {"x": 1},
+            {"x": "1"},
+            id="a pointer with escapes",
+        ),
+        pytest.param({"x-note": "ours", "type": "integer"}, 1, "1", id="a keyword of one's own"),
+    ],
+)
+def test_schemas_that_people_write_are_taken(schema: dict[str, Json], good: Json, bad: Json) -> None:
+    assert Schema(schema).problems(good) == ()
+    if bad is not None:
+        assert Schema(schema).problems(bad)
+
+
+def test_whatever_the_library_stumbles_over_is_a_refusal() -> None:
+    value: Json = 1
+    for _ in range(5_000):
+        value = [value]
+    schema = Schema({"items": {"$ref": "#"}, "type": "array"})
+    assert len(schema.problems(value)) == 1
+    assert len(schema.broken(value)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "\u202egnp.exe", "\r\n", "\x00", "\ud800", "\ufe00\ufe01", "\u3164"]
+)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"additionalProperties": {"type": "integer"}},
+        {"additionalProperties": False},
+        {"propertyNames": {"maxLength": 0}},
+        {"properties": {"a": False}, "not": True},
+        {"maxProperties": 0},
+        {"additionalProperties": {"enum": ["a"]}},
+    ],
+)
+def test_what_is_said_of_a_value_moves_no_cursor_and_is_short(schema: dict[str, Json], text: str) -> None:
+    many: list[Json] = [text] * 1_000
+    several: tuple[Json, ...] = ({text: text}, {text * 10_000: many})
+    for value in several:
+        for problem in (*Schema(schema).problems(value), *Schema(schema).broken(value)):
+            assert problem
+            assert problem.isprintable()
+            assert "\u3164" not in problem
+            assert "\ufe00" not in problem
+            problem.encode()
+            assert len(problem) <= 10 * 300
+
+
+rules: Any = st.recursive(
+    st.sampled_from(
+        [True, False, {}, {"type": "string"}, {"pattern": "^a"}, {"const": 1}, {"uniqueItems": True}]
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+            "patternProperties": st.dictionaries(st.sampled_from(["a", "^b", "b$"]), inner, max_size=2),
+            "additionalProperties": inner,
+            "items": inner,
+            "not": inner,
+            "anyOf": st.lists(inner, min_size=1, max_size=2),
+        },
+    ),
+    max_leaves=8,
+)
+
+
+@given(rules, values)
+def test_what_is_allowed_is_what_the_library_allows(schema: Any, value: Json) -> None:
+    if isinstance(schema, bool):
+        schema = {"allOf": [schema]}
+    theirs: Any = Draft202012Validator(schema)
+    ours = Schema(schema)
+    assert (ours.problems(value) == ()) is theirs.is_valid(value)
+    assert (ours.broken(value) == ()) is theirs.is_valid(value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"$ref": "#"}, id="itself"),
+        pytest.param({"allOf": [{"anyOf": [{"$ref": "#"}]}]}, id="around"),
+        pytest.param({"properties": {"a": {"not": {"$ref": "#/properties/a"}}}}, id="inside"),
+        pytest.param({"allOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]}, id="twice a level"),
+        pytest.param({"items": {"$ref": "#"}, "contains": {"$ref": "#"}}, id="twice an item"),
+        pytest.param(
+            {
+                "additionalProperties": {"$ref": "#"},
+                "patternProperties": {"^a": {"$ref": "#"}},
+                "allOf": [{"additionalProperties": {"$ref": "#"}}],
+            },
+            id="twice a member",
+        ),
+        pytest.param({"$ref": "#%2Fitems", "items": {}}, id="a pointer that the library would not find"),
+    ],
+)
+def test_what_could_go_on_for_ever_is_a_mistake(schema: dict[str, Json]) -> None:
+    with pytest.raises(SchemaMistake):
+        Schema(schema)
