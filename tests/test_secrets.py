@@ -285,11 +285,9 @@ async def bad_credentials(life: Life, url: str, credential: str, others: Iterabl
         life.answer("twice", await http.post("/mcp", headers=twice))
         good = {"Authorization": f"Bearer {credential}"}
         life.answer("as a body", await http.post("/mcp", headers=good, content=credential.encode()))
-        post = modern_post("tools/call", {"name": credential, "arguments": {}}, **good)
-        # An agent that shows its credential as something else has told it to nobody but itself; the log
-        # holds tools by name, but none that long.
-        life.answer("as a method", await http.post("/mcp", **modern_post(credential[:20], None, **good)))
-        del post
+        # Of a name that nobody has, the log keeps the beginning; what makes a token one is its end.
+        named = modern_post("tools/call", {"name": credential, "arguments": {}}, **good)
+        life.answer("as a tool", await http.post("/mcp", **named))
         for path in (
             "/healthz",
             "/readyz",
