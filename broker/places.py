@@ -31,7 +31,7 @@ def places(config: Path) -> Places:
         document = tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise unreadable(config, error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Usage(f"{config} is not TOML: {error}") from error
     found = document.get("broker")
     table = cast("dict[str, object]", found) if isinstance(found, dict) else {}

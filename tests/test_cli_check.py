@@ -63,3 +63,12 @@ def test_what_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
         done = check(*words, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert "[usage]" in done.stderr
+
+
+def test_a_reviewers_command_has_no_traceback_for_what_is_no_toml_either() -> None:
+    for name in ("deep-arrays", "endless-number", "not-utf-8", "nul"):
+        command = [BROKER, "log", "list", "--config", str(HOSTILE / f"{name}.toml")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is not TOML" in done.stderr
+        assert done.stderr.endswith("[usage]\n")
