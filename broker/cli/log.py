@@ -1,6 +1,7 @@
 """Read the delegation log: list calls, show one, verify all."""
 
 import argparse
+import importlib
 import json
 import re
 import sys
@@ -9,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from broker.cli.log_verify import verify
 from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.places import places
@@ -141,7 +141,9 @@ def run(arguments: argparse.Namespace) -> int:
         case "show":
             return _show(arguments, store)
         case _:
-            return verify(arguments, store)
+            # Signatures take longer to import than a page takes to be shown.
+            verifying = importlib.import_module("broker.cli.log_verify")
+            return cast("int", verifying.verify(arguments, store))
 
 
 def _is_unicode(text: str) -> bool:

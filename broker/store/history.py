@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
 from broker.merkle import Head, root_of
-from broker.store.ledger import APPLICATION_ID, VERSION
+from broker.store.file_format import APPLICATION_ID, VERSION
 
 Body: TypeAlias = Mapping[str, Any]
 

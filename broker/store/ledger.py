@@ -14,10 +14,9 @@ from broker.merkle import Head, leaf_hash
 from broker.record import Record, timestamp
 from broker.session import Session
 from broker.store import kept_session
+from broker.store.file_format import APPLICATION_ID, VERSION
 from broker.store.protocols import Appended, Entry, SpendCondition, StoredSession, Unmet
 
-APPLICATION_ID = 0x42724B31
-VERSION = 1
 BUSY_MS = 5000
 
 T = TypeVar("T")
