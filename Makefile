@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench lock clean
+.PHONY: help demo test lint types bench lock clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 # Hashes are checked: what runs here is what was locked.
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: .venv/ready  ## a broker, a backend that verifies its tokens, agents that call through them
@@ -17,11 +20,11 @@ demo: .venv/ready  ## a broker, a backend that verifies its tokens, agents that 
 test: .venv/ready  ## everything that is tested
 	$(BIN)/python -m pytest
 
-lint: .venv/ready
+lint: .venv/ready  ## form and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: .venv/ready
+types: .venv/ready  ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright
 
@@ -32,5 +35,5 @@ lock: .venv/ready  ## write requirements.lock anew, without any index address in
 	$(BIN)/python -m piptools compile --quiet --extra test --all-build-deps --allow-unsafe --generate-hashes \
 	  --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
 
-clean:
+clean:  ## away with what was built
 	rm -rf .venv build *.egg-info
