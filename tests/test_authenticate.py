@@ -23,12 +23,12 @@ from broker.authenticate import (
     VERIFIED_MS,
     Authenticator,
     IssuerKeys,
-    assertions_of,
 )
 from broker.canonical import Json
 from broker.catalog import BrokerSettings, Catalog, Issuer, RoleRule
 from broker.chain import Chain, Principal
 from broker.claims import CallClaims, LogPosition
+from broker.credential import assertions_of
 from broker.errors import BrokerError, Code, LogUnavailable, Rejected
 from broker.jwks import KeySource, UrlKeys
 from broker.jws import parse_compact

@@ -1,0 +1,210 @@
+"""What a verified credential says: whose it is, who acts for whom, in which roles, and until when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from broker.canonical import Json
+from broker.catalog import Catalog, Issuer
+from broker.chain import Chain, Principal, actors_from_act, chain_of, principal_name
+from broker.claims import LEEWAY_S
+from broker.errors import Code, Rejected
+from broker.session import Assertion, Session
+from broker.session_claims import roles_of
+
+MAX_LIFE_S = 30 * 24 * 3600
+"""From a credential's `iat` (or from now, without one) to its `exp`. A credential that lives for years
+is a password."""
+
+_MAX_DATE = 2**53 - 1
+_MAX_AMR = 32
+_SPACED = frozenset({"scope", "scp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """The session that a verified credential asks for, and the second from which on it holds."""
+
+    session: Session
+    not_before_s: int
+
+
+def own_session(payload: Mapping[str, Json], *, issuer: str, now_ms: int) -> Admitted:
+    """The session that a credential of our own names, as it was when it was issued.
+
+    What must hold: it is for this broker, in time, and names its session. Whether there is such a session
+    is the store's to say.
+    """
+    if payload.get("aud") != issuer:
+        raise Rejected(Code.CREDENTIAL_AUDIENCE, "the credential is for another audience")
+    expires_s, not_before_s = _times(payload, now_ms // 1000)
+    subject = Principal(issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
+    session = Session(
+        sid=principal_name(payload.get("jti"), "jti", Code.CREDENTIAL_CLAIMS),
+        kind="broker",
+        issuer="broker",
+        chain=_chain(payload, subject),
+        roles=roles_of(payload),
+        assertions=(),
+        opened_ms=now_ms,
+        expires_s=expires_s,
+    )
+    return Admitted(session=session, not_before_s=not_before_s)
+
+
+def foreign_session(
+    payload: Mapping[str, Json], *, issuer: Issuer, catalog: Catalog, sid: str, now_ms: int
+) -> Admitted:
+    """The session of a credential that a declared issuer signed.
+
+    What must hold:
+
+    1. It was issued by that issuer, to the letter, and for this broker (RFC 8707; MCP authorization:
+       a token that was not issued for this server is refused).
+    2. It is in time: `exp` in the future and not too far, `nbf` and `iat` not.
+    3. It is a bearer's: `cnf` binds it to a key (RFC 7800), and nobody here proves to have that.
+    4. It names its subject; and its actors, if any, in names that a declared issuer gives out.
+    5. Roles are those that the issuer's rules give, and no others. There may be none.
+    6. Its assurance is well-formed, and taken as it is.
+    """
+    now_s = now_ms // 1000
+    # 1. From there, for us.
+    if payload.get("iss") != issuer.issuer:
+        raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
+    _require_audience(payload.get("aud"), issuer.audience)
+    # 2. In time.
+    expires_s, not_before_s = _times(payload, now_s)
+    # 3. A bearer's.
+    if "cnf" in payload:
+        raise Rejected(
+            Code.CREDENTIAL_CLAIMS,
+            "the credential is bound to a key (`cnf`); ask the issuer for a bearer credential",
+        )
+    # 4. Who for whom.
+    subject = Principal(issuer.issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
+    chain = _chain(payload, subject)
+    namespaces = {each.issuer for each in catalog.issuers.values()}
+    if not all(actor.iss in namespaces for actor in chain.actors):
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "an actor's `iss` is no declared issuer")
+    # 5. Roles.
+    assertions = assertions_of(payload, issuer)
+    # 6. Assurance.
+    session = Session(
+        sid=sid,
+        kind="issuer",
+        issuer=issuer.name,
+        chain=chain,
+        roles=tuple(dict.fromkeys(each.role for each in assertions)),
+        assertions=assertions,
+        opened_ms=now_ms,
+        expires_s=expires_s,
+        acr=_acr(payload),
+        amr=_amr(payload),
+        auth_time=_auth_time(payload, now_s),
+    )
+    return Admitted(session=session, not_before_s=not_before_s)
+
+
+def assertions_of(payload: Mapping[str, Json], issuer: Issuer) -> tuple[Assertion, ...]:
+    """Each rule of the issuer that a verified payload meets, and what it met it with.
+
+    A claim holds a value if it is that string, a list with that string in it, or (`scope` and `scp`,
+    RFC 8693 §4.2) a text of words with that word. A claim `realm_access.roles` is the one of that name,
+    or else `roles` inside `realm_access`.
+    """
+    return tuple(
+        Assertion(
+            role=rule.role, because=f"{rule.claim} = {rule.has} (issuers.{issuer.name}.roles[{position}])"
+        )
+        for position, rule in enumerate(issuer.rules)
+        if rule.has in _values(payload, rule.claim)
+    )
+
+
+def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
+    value = _claim(payload, claim)
+    if isinstance(value, str):
+        return tuple(value.split(" ")) if claim in _SPACED else (value,)
+    if isinstance(value, list):
+        return tuple(each for each in value if isinstance(each, str))
+    return ()
+
+
+def _claim(payload: Mapping[str, Json], claim: str) -> Json:
+    if claim in payload:
+        return payload[claim]
+    value: Json = dict(payload)
+    for part in claim.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _chain(payload: Mapping[str, Json], subject: Principal) -> Chain:
+    """Who acts for the subject: the actors of `act`; else the client that holds the credential
+    (`client_id`, RFC 9068 §2.2; `azp`, OpenID Connect Core §2), unless that is the subject itself."""
+    if "act" in payload:
+        actors = actors_from_act(payload["act"], default_iss=subject.iss, invalid=Code.CREDENTIAL_CLAIMS)
+        return chain_of(subject, actors, invalid=Code.CREDENTIAL_CLAIMS)
+    for claim in ("client_id", "azp"):
+        if claim in payload:
+            client = principal_name(payload[claim], claim, Code.CREDENTIAL_CLAIMS)
+            return Chain(subject, () if client == subject.sub else (Principal(subject.iss, client),))
+    return Chain(subject)
+
+
+def _require_audience(aud: Json, audience: str) -> None:
+    several = aud if isinstance(aud, list) else [aud]
+    if not all(isinstance(each, str) for each in several):
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`aud` is missing, or neither a string nor a list of strings")
+    if audience not in several:
+        raise Rejected(Code.CREDENTIAL_AUDIENCE, "the credential is for another audience")
+
+
+def _times(payload: Mapping[str, Json], now_s: int) -> tuple[int, int]:
+    """`exp`, and the second from which on it holds; it does now."""
+    expires_s = _date(payload, "exp")
+    if expires_s is None:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`exp` is missing")
+    issued_s = _date(payload, "iat")
+    not_before_s = max(_date(payload, "nbf") or 0, issued_s or 0)
+    require_in_time(expires_s, not_before_s, now_s)
+    if expires_s - (now_s if issued_s is None else issued_s) > MAX_LIFE_S:
+        raise Rejected(
+            Code.CREDENTIAL_CLAIMS, f"the credential lives for more than {MAX_LIFE_S // 86400} days"
+        )
+    return expires_s, not_before_s
+
+
+def require_in_time(expires_s: int, not_before_s: int, now_s: int) -> None:
+    # RFC 7519 §4.1.4: on or after `exp` it is over. No leeway there: no token may outlive its session.
+    if now_s >= expires_s:
+        raise Rejected(Code.CREDENTIAL_EXPIRED, "the credential has expired; get a new one")
+    if not_before_s > now_s + LEEWAY_S:
+        raise Rejected(Code.CREDENTIAL_NOT_YET, "the credential is not valid yet; are the clocks right?")
+
+
+def _date(payload: Mapping[str, Json], claim: str) -> int | None:
+    """A NumericDate (RFC 7519 §2) in whole seconds, or None where there is none."""
+    if claim not in payload:
+        return None
+    value = payload[claim]
+    if type(value) is not int or not 0 <= value <= _MAX_DATE:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, f"`{claim}` is not a time in whole seconds")
+    return value
+
+
+def _acr(payload: Mapping[str, Json]) -> str | None:
+    return principal_name(payload["acr"], "acr", Code.CREDENTIAL_CLAIMS) if "acr" in payload else None
+
+
+def _amr(payload: Mapping[str, Json]) -> tuple[str, ...]:
+    amr = payload.get("amr", [])
+    if not isinstance(amr, list) or len(amr) > _MAX_AMR:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`amr` is not a list, or a very long one")
+    return tuple(principal_name(each, "amr", Code.CREDENTIAL_CLAIMS) for each in amr)
+
+
+def _auth_time(payload: Mapping[str, Json], now_s: int) -> int | None:
+    auth_time = _date(payload, "auth_time")
+    if auth_time is not None and auth_time > now_s + LEEWAY_S:
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "`auth_time` is in the future")
+    return auth_time
