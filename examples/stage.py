@@ -248,8 +248,9 @@ def _clear(stage: Stage) -> None:
         except subprocess.TimeoutExpired:
             _signal(process, signal.SIGKILL)
             process.wait()
-        while _left_a_child(process) and time.monotonic() < until:
-            time.sleep(0.02)
+        # A broker over stdio is in a session of its own, has its agent's stderr, and ends when the agent has.
+        with suppress(subprocess.TimeoutExpired, ValueError):
+            process.communicate(timeout=max(0.1, until - time.monotonic()))
     for process in stage.processes.values():
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
@@ -263,16 +264,6 @@ def _signal(process: Process, number: int) -> None:
             process.send_signal(number)
         else:
             os.killpg(process.pid, number)
-
-
-def _left_a_child(process: Process) -> bool:
-    if process.stdout is None:
-        return False
-    try:
-        os.killpg(process.pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 def _answers(url: str) -> bool:

@@ -1,11 +1,19 @@
 """Shared by all tests."""
 
+import os
+import signal
+
 import pytest
 from hypothesis import settings
 
-# A busy machine is no mistake in the code: no example has to be done in a given time.
-settings.register_profile("broker", deadline=None)
+# A busy machine is no mistake in the code: no example has to be done in a given time. What CI says of a
+# change must depend on the change alone: other examples are for other days.
+settings.register_profile("broker", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("broker")
+
+# A shell that runs the tests in the background has SIGINT ignored, and whatever is started would have, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -191,6 +191,7 @@ def _list(arguments: argparse.Namespace, store: Path) -> int:
     for row in _table(("TIME (UTC)", "SUBJECT ← AGENT", "TOOL", "OUTCOME", "RULE OR REASON", "TXN"), rows):
         print(row)
     if len(lines) == arguments.limit:
+        sys.stdout.flush()  # whoever reads no further wants no advice
         print(f"… more: add --before {lines[-1].index}", file=sys.stderr)
     return 0
 
