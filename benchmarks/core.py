@@ -5,6 +5,7 @@
 The token is verified and spent as a backend on the same machine does it: with the kit, in a file of its own.
 """
 
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -14,6 +15,8 @@ from uuid import uuid4
 
 import anyio
 import uvloop
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.servers import CATALOG
 from broker.authenticate import Authenticator
@@ -114,9 +117,34 @@ async def measure(once: Callable[[], Awaitable[float]], at_once: int, calls: int
     print(f"{at_once:>8} {per_second:>8.0f} {1000 * p50:>7.2f} {1000 * p99:>7.2f}", flush=True)
 
 
+def reference(folder: Path) -> None:
+    """What a call cannot do without, on this machine and at this moment: medians of the bare operations."""
+    key, data = ec.generate_private_key(ec.SECP256R1()), bytes(900)
+    algorithm = ec.ECDSA(hashes.SHA256())
+    signature = key.sign(data, algorithm)
+    public = key.public_key()
+    bare = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    bare.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (body TEXT)")
+    costs = {
+        "a signature": lambda: key.sign(data, algorithm),
+        "a verification": lambda: public.verify(signature, data, algorithm),
+        "a synced commit of one row": lambda: bare.execute("INSERT INTO t VALUES (?)", ("x" * 600,)),
+    }
+    for name, operation in costs.items():
+        seconds: list[float] = []
+        for _ in range(500):
+            began = time.perf_counter()
+            operation()
+            seconds.append(time.perf_counter() - began)
+        print(f"{1000 * statistics.median(seconds):.3f} ms  {name}")
+    bare.close()
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="broker-core-") as folder:
         uvloop.run(run(Path(folder)))
+        print("\nfor comparison, alone:")
+        reference(Path(folder))
 
 
 if __name__ == "__main__":
