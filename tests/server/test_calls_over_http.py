@@ -81,14 +81,20 @@ async def test_a_call_reaches_the_backend_once_with_a_token_that_its_keys_verify
         pytest.param("orders_get", {"order_id": "1", "n": 2**60}, "arguments.unsafe", id="a large integer"),
         pytest.param("", {}, "tool.unknown", id="no name"),
         pytest.param("a" * 10_000, {}, "tool.unknown", id="a very long name"),
-        pytest.param("orders_get\r\nX: y\x00", {}, "tool.unknown", id="a name with line breaks"),
     ],
 )
 async def test_a_refusal_is_a_result_with_a_code_and_stands_in_the_log(
     quiet: Served, era: Era, *, tool: str, arguments: dict[str, object], code: str
 ) -> None:
-    if era == "2026-07-28" and not tool.isprintable():
-        pytest.skip("no HTTP client writes this name into a header")
+    await is_refused(quiet, era, tool, arguments, code)
+
+
+async def test_a_name_with_line_breaks_is_a_tool_that_is_not_there(quiet: Served) -> None:
+    # In the other era no HTTP client writes this name into a header.
+    await is_refused(quiet, "legacy", "orders_get\r\nX: y\x00", {}, "tool.unknown")
+
+
+async def is_refused(quiet: Served, era: Era, tool: str, arguments: dict[str, object], code: str) -> None:
     async with quiet.client(quiet.place.open_session("alice", "bot", "support"), era) as client:
         result = await client.call_tool(tool, arguments)
     assert result.is_error
