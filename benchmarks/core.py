@@ -125,7 +125,7 @@ def reference(folder: Path) -> None:
     public = key.public_key()
     bare = sqlite3.connect(folder / "bare.db", isolation_level=None)
     bare.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (body TEXT)")
-    costs = {
+    costs: dict[str, Callable[[], object]] = {
         "a signature": lambda: key.sign(data, algorithm),
         "a verification": lambda: public.verify(signature, data, algorithm),
         "a synced commit of one row": lambda: bare.execute("INSERT INTO t VALUES (?)", ("x" * 600,)),
