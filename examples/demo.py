@@ -131,10 +131,10 @@ def play(stage: Stage, tap: Tap, tell: Teller) -> None:
     tell.line("alice lets support-bot work for her, in the role support")
     tell.line("bob lets audit-bot work for him, in the role auditor")
 
-    # Both agents at once: each takes longer to import what it needs than for all of its calls.
-    stage.wait_for("orders", "warehouse")
+    # Both agents at once: each takes longer to import what it needs than for all of its calls. Neither before
+    # the broker listens: a backend that found no keys does not ask again for a while.
+    stage.wait_for("broker", "orders", "warehouse")
     audit = stage.start_agent(AGENT, bob, "--stdio", str(stage.config), json.dumps(AUDIT))
-    stage.wait_for("broker")
     support = stage.start_agent(AGENT, alice, "--url", stage.mcp_url, json.dumps(SUPPORT))
     shown, *said = stage.heard(support)
     audit_shown, *audit_said = stage.heard(audit)
