@@ -33,6 +33,10 @@ FETCH_S = 5.0
 REFETCH_S = 30.0
 """At most one fetch in this time, failed ones included: whoever invents `kid`s makes no more of them."""
 
+FIRST_REFETCH_S = 1.0
+"""Where there never were keys, the second try comes so soon, and each later one after twice the time before,
+up to `REFETCH_S`: a backend that is up a moment before its broker does not refuse everything for long."""
+
 MAX_AGE_S = 3600.0
 """Fetched keys are asked for again after this; so long may a key that its issuer took back be trusted."""
 
@@ -164,6 +168,7 @@ class UrlKeys:
         self._keys: KeySet | None = None
         self._fetched = 0.0
         self._tried: float | None = None
+        self._pause = FIRST_REFETCH_S
 
     async def keys_for(self, kid: str | None) -> KeySet:
         """The issuer's keys.
@@ -171,7 +176,8 @@ class UrlKeys:
         1. Keys that are young, and have this `kid`, answer at once. A token without one is no reason
            to fetch: nothing says that its key is new.
         2. One fetch at a time, which all who need it share; who has keys that will do does not wait.
-        3. No fetch within `REFETCH_S` of the last one, however that ended and whoever asks.
+        3. No fetch within `REFETCH_S` of the last one, however that ended and whoever asks; sooner only
+           until the first that succeeds.
         4. A fetch that failed leaves the old keys, until they are `KEEP_S` old. Then, and where there
            never were any, nothing is accepted.
 
@@ -204,8 +210,11 @@ class UrlKeys:
         if self._keys is not None and self._answers(self._keys, kid, now):
             return  # whoever held the lock before has fetched them
         # 3. Not too often.
-        if self._tried is not None and now - self._tried < REFETCH_S:
-            return
+        pause = self._pause if self._keys is None else REFETCH_S
+        if self._tried is not None:
+            if now - self._tried < pause:
+                return
+            self._pause = min(2 * self._pause, REFETCH_S)
         self._tried = now
         # Shielded: a caller who hangs up must not leave all others without keys for REFETCH_S.
         with anyio.CancelScope(shield=True):

@@ -102,14 +102,32 @@ async def test_a_flood_of_invented_kids_makes_one_fetch_in_thirty_seconds() -> N
 
 async def test_failed_fetches_are_not_repeated_within_thirty_seconds_either() -> None:
     clock = Clock()
+    with JwksServer(ForeignIssuer("k1").jwks()) as server:
+        source = url_keys(server.url, clock)
+        await source.keys_for("k1")
+        server.status = 503
+        for later, expected in ((REFETCH_S, 2), (REFETCH_S - 0.1, 2), (0.1, 3)):
+            clock.now += later
+            for _ in range(20):
+                assert kids(await source.keys_for("invented")) == ["k1"]
+            assert len(server.requests) == expected
+
+
+async def test_the_first_fetch_is_tried_again_soon_then_less_and_less_often() -> None:
+    clock = Clock()
     with JwksServer({}) as server:
         server.status = 503
         source = url_keys(server.url, clock)
-        for _ in range(20):
+        tried: list[float] = []
+        began = clock.now
+        while clock.now < began + 120:
             with pytest.raises(Rejected) as rejected:
                 await source.keys_for("k1")
             assert rejected.value.code == Code.CREDENTIAL_KEYS_UNAVAILABLE
-        assert len(server.requests) == 1
+            if len(server.requests) > len(tried):
+                tried.append(clock.now - began)
+            clock.now += 0.5
+        assert tried == [0, 1, 3, 7, 15, 31, 61, 91]
         server.status = 200
         server.serve(ForeignIssuer("k1").jwks())
         clock.now += REFETCH_S
