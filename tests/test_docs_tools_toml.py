@@ -10,8 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from broker.schema_rules import MAX_SCHEMAS
+from broker.toml_document import MAX_DEPTH
 from broker.tools_grammar import BackendSection, BrokerSection, GrantSection, IssuerSection, ToolSection
-from broker.tools_toml import MAX_ARGUMENTS, MAX_BYTES, MAX_DEPTH, MAX_RESPONSE, parse
+from broker.tools_toml import MAX_BYTES, parse
+from broker.tools_values import MAX_ARGUMENTS, MAX_RESPONSE
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tools-toml.md").read_text()
 SNIPPETS = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
