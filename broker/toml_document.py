@@ -37,9 +37,15 @@ def read_toml(text: bytes) -> tuple[Table, Mapping[KeyPath, int]]:
 
 
 def entry_at(document: object, *path: str | int) -> object:
-    """What stands at that path through tables, or None."""
+    """What stands at that path through tables and arrays, or None."""
     for part in path:
-        document = cast("Table", document).get(str(part)) if isinstance(document, dict) else None
+        if isinstance(document, dict):
+            document = cast("Table", document).get(str(part))
+        elif isinstance(document, list) and isinstance(part, int):
+            members = cast("list[object]", document)
+            document = members[part] if part < len(members) else None
+        else:
+            document = None
     return document
 
 
