@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import FrameType
 
 import pytest
 from hypothesis import settings
@@ -11,9 +12,16 @@ from hypothesis import settings
 settings.register_profile("broker", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("broker")
 
-# A shell that runs the tests in the background has SIGINT ignored, and whatever is started would have, too.
+# A shell that runs the tests in the background has SIGINT ignored, nohup has SIGHUP, and whatever is started
+# would have, too. The tests themselves go on when their terminal goes away.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+
+    def _go_on(number: int, frame: FrameType | None) -> None:
+        """Unlike an ignored signal, one that is handled has its default in whatever is started."""
+
+    signal.signal(signal.SIGHUP, _go_on)
 
 
 @pytest.fixture
