@@ -18,6 +18,7 @@ from typing import BinaryIO
 import anyio
 import httpx2
 import pytest
+import toml_parts
 from aiohttp import web
 from broker_process import BROKER, ERAS, LIMIT_S, Era, modern_post
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -33,60 +34,25 @@ pytestmark = pytest.mark.anyio
 
 ORDERS = Path(__file__).parents[1] / "examples" / "backends" / "orders.py"
 
-TOOLS = f"""
-[broker]
-issuer = "http://127.0.0.1:8700"
-store  = "sqlite:broker.db"
-keys   = "keys"
-checkpoint_file  = "checkpoints"
-checkpoint_every = "1s"
+ISSUER = "http://127.0.0.1:8700"
 
-[issuers.corp]
-issuer   = "{ISS}"
-audience = "http://127.0.0.1:8700"
-jwks     = "corp.jwks"
-roles    = [{{ claim = "groups", has = "support", role = "support" }}]
-
-[backends.orders]
-url      = "{{orders}}"
-audience = "https://orders.example.com"
-
-[backends.hostile]
-url      = "{{hostile}}"
-audience = "https://hostile.example.com"
-timeout  = "1s"
-
-[tools.orders_get]
-backend     = "orders"
-action      = "orders:read"
-request     = "GET /orders/{{order_id}}"
-description = "Look up one order"
-keep        = ["order_id"]
-[tools.orders_get.input]
-type       = "object"
-required   = ["order_id"]
-properties = {{ order_id = {{ type = "string" }} }}
-
-[tools.poke]
-backend     = "hostile"
-action      = "hostile:poke"
-request     = "GET /poke/{{how}}"
-description = "Whatever it does"
-[tools.poke.input]
-type       = "object"
-required   = ["how"]
-properties = {{ how = {{ type = "string" }} }}
-
+TOOLS = (
+    toml_parts.broker('checkpoint_file  = "checkpoints"\ncheckpoint_every = "1s"', issuer=ISSUER)
+    + toml_parts.corp(issuer=ISS, audience=ISSUER, role="support")
+    + toml_parts.ORDERS
+    + toml_parts.orders_get('order_id = { type = "string" }', 'keep = ["order_id"]')
+    + toml_parts.HOSTILE
+    + """
 [tools.wait]
 backend     = "hostile"
 action      = "hostile:poke"
-request     = "GET /wait/{{how}}"
+request     = "GET /wait/{how}"
 description = "Takes its time"
 timeout     = "1m"
 [tools.wait.input]
 type       = "object"
 required   = ["how"]
-properties = {{ how = {{ type = "string" }} }}
+properties = { how = { type = "string" } }
 
 [tools.secret_tool]
 backend     = "orders"
@@ -95,8 +61,9 @@ request     = "POST /admin"
 description = "Not for everybody"
 
 [roles.support]
-grants = [{{ tools = ["orders_get", "poke", "wait"] }}]
+grants = [{ tools = ["orders_get", "poke", "wait"] }]
 """
+)
 
 
 @dataclass(slots=True)
@@ -350,7 +317,7 @@ async def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     (folder / "corp.jwks").write_text(json.dumps(corp.jwks()))
     try:
         async with hostile_backend() as hostile, tapped(life) as (tap, tap_url):
-            text = TOOLS.replace("{orders}", tap_url).replace("{hostile}", hostile.url)
+            text = TOOLS.replace("{backend}", tap_url).replace("{hostile}", hostile.url)
             (folder / "tools.toml").write_text(text)
             await live(runs, life, corp, hostile, tap)
             for number, token in enumerate((*tap.tokens, *hostile.tokens)):
@@ -369,7 +336,7 @@ async def live(runs: Runs, life: Life, corp: ForeignIssuer, hostile: Hostile, ta
     folder = runs.folder
     broker, url = await serve(runs)
     orders = runs.start(
-        "orders", sys.executable, str(ORDERS), "--issuer", "http://127.0.0.1:8700",
+        "orders", sys.executable, str(ORDERS), "--issuer", ISSUER,
         "--jwks", f"{url}/.well-known/jwks.json", "--spends", f"sqlite:{folder / 'broker.db'}",
     )  # fmt: skip
     tap.upstream = await orders.says(r"listens on (\S+)")
@@ -381,7 +348,7 @@ async def live(runs: Runs, life: Life, corp: ForeignIssuer, hostile: Hostile, ta
     mine, theirs = alice.read_text().strip(), bob.read_text().strip()
     now_s = int(time.time())
     claims = {
-        "iss": ISS, "aud": "http://127.0.0.1:8700", "sub": "carol", "groups": ["support"],
+        "iss": ISS, "aud": ISSUER, "sub": "carol", "groups": ["support"],
         "iat": now_s - 10, "exp": now_s + 3600,
     }  # fmt: skip
     foreign = corp.sign(claims)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import anyio
 import httpx2
+import toml_parts
 from aiohttp import web
 from mcp import Client
 from mcp.client.sse import sse_client
@@ -28,42 +29,12 @@ ERAS: tuple["Era", ...] = ("2026-07-28", "legacy")
 Era: TypeAlias = Literal["2026-07-28", "legacy"]
 LIMIT_S = 20.0
 
-TOOLS = """
-[broker]
-issuer = "http://127.0.0.1:8700"
-store  = "sqlite:broker.db"
-keys   = "keys"
-max_calls = 4
-max_arguments = "64KiB"
-
-[backends.orders]
-kind     = "http"
-url      = "{backend}"
-audience = "https://orders.example.com"
-
-[tools.orders_get]
-backend     = "orders"
-action      = "orders:read"
-request     = "GET /orders/{order_id}"
-description = "Look up one order"
-[tools.orders_get.input]
-type       = "object"
-required   = ["order_id"]
-properties = { order_id = { type = "string", pattern = "^[0-9]+$" } }
-
-[tools.orders_refund]
-backend     = "orders"
-action      = "orders:refund"
-request     = "POST /orders/{order_id}/refunds"
-description = "Refund one order"
-[tools.orders_refund.input]
-type     = "object"
-required = ["order_id", "amount"]
-[tools.orders_refund.input.properties]
-order_id = { type = "string" }
-amount   = { type = "integer" }
-note     = { type = "string" }
-
+TOOLS = (
+    toml_parts.broker('max_calls = 4\nmax_arguments = "64KiB"')
+    + toml_parts.ORDERS
+    + toml_parts.orders_get('order_id = { type = "string", pattern = "^[0-9]+$" }')
+    + toml_parts.ORDERS_REFUND
+    + """
 [tools.orders_slow]
 backend     = "orders"
 action      = "orders:read"
@@ -80,6 +51,7 @@ grants = [{ tools = ["orders_get"] }, { tools = ["orders_slow"] }]
 [roles.manager]
 grants = [{ tools = ["orders_*"] }]
 """
+)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ import anyio
 import anyio.from_thread
 import httpx2
 import pytest
+import toml_parts
 from broker_process import (
     BROKER as COMMAND,
     LIMIT_S,
@@ -57,66 +58,18 @@ THEN_S = 1_800_000_000
 PROMPT_S = 2.0
 """Within this somebody else's call is made. It takes some 10 ms; the machine may be busy."""
 
-TOOLS = f"""
-[broker]
-issuer = "{BROKER}"
-store  = "sqlite:broker.db"
-keys   = "keys"
-max_calls = 16
-max_arguments = "64KiB"
-
-[issuers.corp]
-issuer   = "{ISS}"
-audience = "{BROKER}"
-jwks     = "corp.jwks"
-types    = ["jwt", "at+jwt"]
-roles    = [{{ claim = "groups", has = "support", role = "all" }}]
-
-[backends.orders]
-url      = "{{backend}}"
-audience = "https://orders.example.com"
-
-[backends.hostile]
-url      = "{{hostile}}"
-audience = "https://hostile.example.com"
-timeout  = "1s"
-
-[tools.orders_get]
-backend     = "orders"
-action      = "orders:read"
-request     = "GET /orders/{{order_id}}"
-description = "Look up one order"
-[tools.orders_get.input]
-type       = "object"
-required   = ["order_id"]
-properties = {{ order_id = {{ type = "string" }}, note = {{ type = "string" }} }}
-
-[tools.orders_refund]
-backend     = "orders"
-action      = "orders:refund"
-request     = "POST /orders/{{order_id}}/refunds"
-description = "Refund one order"
-[tools.orders_refund.input]
-type     = "object"
-required = ["order_id", "amount"]
-[tools.orders_refund.input.properties]
-order_id = {{ type = "string" }}
-amount   = {{ type = "integer" }}
-note     = {{ type = "string" }}
-
-[tools.poke]
-backend     = "hostile"
-action      = "hostile:poke"
-request     = "GET /poke/{{how}}"
-description = "Whatever it does"
-[tools.poke.input]
-type       = "object"
-required   = ["how"]
-properties = {{ how = {{ type = "string" }} }}
-
+TOOLS = (
+    toml_parts.broker('max_calls = 16\nmax_arguments = "64KiB"', issuer=BROKER)
+    + toml_parts.corp('types = ["jwt", "at+jwt"]', issuer=ISS, audience=BROKER, role="all")
+    + toml_parts.ORDERS
+    + toml_parts.orders_get('order_id = { type = "string" }, note = { type = "string" }')
+    + toml_parts.ORDERS_REFUND
+    + toml_parts.HOSTILE
+    + """
 [roles.all]
-grants = [{{ tools = ["*"] }}]
+grants = [{ tools = ["*"] }]
 """
+)
 
 
 @dataclass(slots=True, kw_only=True)
