@@ -320,9 +320,12 @@ async def test_a_call_that_is_taken_back_while_its_record_is_written_reaches_no_
         # Another process is writing: ours waits for its turn.
         other = sqlite3.connect(tmp_path / "broker.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with anyio.move_on_after(0.1) as scope:
-            await here.call()
-        assert scope.cancelled_caught
+        async with anyio.create_task_group() as group:
+            group.start_soon(here.call)
+            await (
+                anyio.wait_all_tasks_blocked()
+            )  # its record is queued: the session is known, nothing else waits
+            group.cancel_scope.cancel()
         other.execute("COMMIT")
         other.close()
         assert isinstance(await here.call(), Called)

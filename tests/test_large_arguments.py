@@ -84,12 +84,12 @@ def test_values_are_counted_and_names_measured(most: dict[str, Json], more: dict
     ],
 )
 def test_what_is_too_much_is_not_even_written_down(arguments: dict[str, Json]) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(Rejected) as rejected:
         decided(arguments)
     assert rejected.value.code is Code.ARGUMENTS_TOO_LARGE
-    # Milliseconds, where it took seconds.
-    assert time.perf_counter() - began < 0.5
+    # Milliseconds of this thread's own work, where it took seconds.
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.anyio

@@ -15,9 +15,9 @@ SOON_S = 2.0
 
 
 def took(schema: dict[str, Json], value: Json) -> tuple[tuple[str, ...], float]:
-    began = time.perf_counter()
+    began = time.thread_time()
     problems = Schema(schema).problems(value)
-    return problems, time.perf_counter() - began
+    return problems, time.thread_time() - began
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ async def test_a_database_of_something_else_is_not_taken_over(tmp_path: Path) ->
 
 
 async def test_a_locked_file_means_no_and_the_late_spend_counts_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
     spends = SqliteSpends(tmp_path / "spends.db")
@@ -286,11 +286,12 @@ async def test_a_locked_file_means_no_and_the_late_spend_counts_all_the_same(
         return None
 
     assert await code(broker.token(action="a:b")) is None
-    monkeypatch.setattr("broker.kit.verifier.SPEND_S", 0.1)
     token = broker.token(action="a:b")
     other = sqlite3.connect(tmp_path / "spends.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    assert await code(token) is Code.SPENDS_UNAVAILABLE
+    with pytest.MonkeyPatch.context() as hasty:
+        hasty.setattr("broker.kit.verifier.SPEND_S", 0.1)
+        assert await code(token) is Code.SPENDS_UNAVAILABLE
     other.execute("ROLLBACK")
     other.close()
     await spends.aclose()  # what was queued is written

@@ -205,8 +205,8 @@ async def test_a_load_that_hangs_is_given_up_and_the_old_catalog_stays(
     with anyio.fail_after(5):
         await desk.live.beat()
     assert desk.live().digest == digest(b"good one")
-    # A writer lets the thread that reads the pipe go.
-    os.close(os.open(desk.file, os.O_WRONLY))
+    # A writer lets the thread that reads the pipe go; one that had not begun to read must not hold the test.
+    os.close(os.open(desk.file, os.O_RDWR | os.O_NONBLOCK))
 
 
 async def test_where_the_new_rules_cannot_be_recorded_the_old_ones_stay_until_they_can(

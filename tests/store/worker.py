@@ -66,10 +66,16 @@ async def spend(path: Path, count: int) -> None:
 def naive(path: Path, count: int) -> None:
     connection = sqlite3.connect(path, timeout=30, isolation_level=None)
     connection.execute("CREATE TABLE IF NOT EXISTS naive (jti INTEGER)")
+
+    def is_free(number: int) -> bool:
+        return connection.execute("SELECT 1 FROM naive WHERE jti = ?", (number,)).fetchone() is None
+
+    # Each has looked once before any of them marks: whoever is fast must not spoil the control.
+    first_is_free = is_free(0)
     print("ready", flush=True)
     sys.stdin.readline()
     for number in range(count):
-        if connection.execute("SELECT 1 FROM naive WHERE jti = ?", (number,)).fetchone() is None:
+        if first_is_free if number == 0 else is_free(number):
             connection.execute("INSERT INTO naive VALUES (?)", (number,))
             print(number, flush=True)
 
