@@ -184,7 +184,9 @@ class Checkpointer:
         self._busy = threading.Thread(target=work, name="broker-checkpoint", daemon=True)
         self._busy.start()
         try:
-            with anyio.fail_after(_PATIENCE_S):
+            # Shielded: whoever ends during an append would find the thread busy, leave the last checkpoint
+            # out of the file, and not know that the one under way was told.
+            with anyio.fail_after(_PATIENCE_S, shield=True):
                 return await answer
         except TimeoutError:
             raise TimeoutError(f"{self.file} does not answer") from None
