@@ -103,7 +103,24 @@ class Authenticator:
     def __repr__(self) -> str:
         return f"Authenticator(known={len(self._known)})"
 
-    async def __call__(self, credential: str, *, now_ms: int) -> Session:
+    async def __call__(self, credential: str, *, now_ms: int, jkt: str | None = None) -> Session:
+        """The session of a credential, for whoever may use it.
+
+        Args:
+            jkt: thumbprint of the key whose possession was proved with this very request, if one was.
+
+        Raises:
+            Rejected: `credential.…` or `session.…`; `credential.proof` where the session is bound to a key
+                (RFC 9449 §7.2: a bound credential alone is a stolen one).
+            LogUnavailable: the session cannot be kept now.
+        """
+        session = await self._session(credential, now_ms)
+        if session.jkt is not None and session.jkt != jkt:
+            missing = "prove it with a DPoP header" if jkt is None else "the proof is of another key"
+            raise Rejected(Code.CREDENTIAL_PROOF, f"the credential is bound to a key: {missing}")
+        return session
+
+    async def _session(self, credential: str, now_ms: int) -> Session:
         """The session of a credential.
 
         What must hold:

@@ -36,12 +36,32 @@ class Code(StrEnum):
     CREDENTIAL_EXPIRED = "credential.expired"
     CREDENTIAL_NOT_YET = "credential.not_yet_valid"
     CREDENTIAL_CLAIMS = "credential.claims"
+    CREDENTIAL_PROOF = "credential.proof"
+    CREDENTIAL_NONCE = "credential.nonce"
+    CREDENTIAL_REPLAYED = "credential.replayed"
 
     # The session behind it
     SESSION_UNKNOWN = "session.unknown"
     SESSION_REVOKED = "session.revoked"
     SESSION_EXPIRED = "session.expired"
     SESSION_BUSY = "session.busy"
+
+    # The OAuth client, and what it asks for (exchange.py, server/oauth)
+    CLIENT_INVALID = "client.invalid"
+    CLIENT_UNAUTHORIZED = "client.unauthorized"
+    EXCHANGE_MALFORMED = "exchange.malformed"
+    EXCHANGE_GRANT_TYPE = "exchange.grant_type"
+    EXCHANGE_TARGET = "exchange.target"
+    EXCHANGE_SCOPE = "exchange.scope"
+    EXCHANGE_DETAILS = "exchange.details"
+
+    # One session's rights in the hands of another (delegation.py)
+    DELEGATION_NOT_GRANTED = "delegation.not_granted"
+    DELEGATION_ACTOR = "delegation.actor"
+    DELEGATION_TOO_DEEP = "delegation.too_deep"
+    DELEGATION_WIDER = "delegation.wider"
+    DELEGATION_IMPERSONATION = "delegation.impersonation"
+    CLAIM_CODE = "claim.code"
 
     # The request as MCP carries it
     REQUEST_MALFORMED = "request.malformed"
@@ -75,6 +95,8 @@ class Code(StrEnum):
     TOKEN_ACTION = "token.action"
     TOKEN_REQUEST = "token.request"
     TOKEN_REPLAYED = "token.replayed"
+    TOKEN_REVOKED = "token.revoked"
+    TOKEN_PROOF = "token.proof"
     SPENDS_UNAVAILABLE = "spends.unavailable"
 
     # The backend call (backends/)

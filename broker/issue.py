@@ -33,18 +33,23 @@ _BROKEN = Refused(
 class Authenticate(Protocol):
     """`authenticate.Authenticator`, as this module needs it."""
 
-    async def __call__(self, credential: str, *, now_ms: int) -> Session:
-        """Raises Rejected."""
+    async def __call__(self, credential: str, *, now_ms: int, jkt: str | None = None) -> Session:
+        """Raises Rejected. `jkt` is the thumbprint of a key whose possession was proved with this request."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """A wish: one tool, with arguments, by whoever holds the credential."""
+    """A wish: one tool, with arguments, by whoever holds the credential.
+
+    Attributes:
+        jkt: thumbprint of the key whose possession was proved with this request (RFC 9449).
+    """
 
     credential: str
     tool: str
     arguments: Mapping[str, Json]
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +142,7 @@ class Issuer:
 
         # 1. Authenticate.
         try:
-            session = await self.authenticate(ask.credential, now_ms=at.now_ms)
+            session = await self.authenticate(ask.credential, now_ms=at.now_ms, jkt=ask.jkt)
         except Rejected as rejected:
             return await self._deny(at, refused(rejected))
 

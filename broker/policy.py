@@ -9,6 +9,7 @@ from broker.canonical import Json, canonical_json, digest
 from broker.catalog import Catalog, Grant, Tool
 from broker.chain import Chain
 from broker.errors import Code, Rejected
+from broker.limit import within
 from broker.plain_text import plain
 from broker.request import PlannedRequest
 from broker.session import Session
@@ -85,6 +86,19 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepUp:
+    """What the subject has to do first (RFC 9470 §3).
+
+    Attributes:
+        acr_values: the least assurance that is taken, or None where the session's is enough.
+        max_age_s: seconds since the subject authenticated, or None where that is recent enough.
+    """
+
+    acr_values: str | None
+    max_age_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """Why not.
 
@@ -93,6 +107,7 @@ class Refused:
         shown_code, shown: for the agent: what it can act on, without saying what others may do.
         rule: the rule that came nearest, where one did.
         taken_by: the tool, where it takes the arguments: those that it keeps may stand in the log.
+        step_up: where a stronger or a more recent authentication of the subject would do.
     """
 
     code: Code
@@ -101,6 +116,7 @@ class Refused:
     shown: str
     rule: str | None = None
     taken_by: Tool | None = None
+    step_up: StepUp | None = None
 
 
 Decision: TypeAlias = Allowed | Refused
@@ -112,12 +128,14 @@ def decide(
     """Decide one call. Pure: equal inputs give equal answers. What is not granted is refused.
 
     1. The arguments are of a bounded size, whatever they are for.
-    2. The tool exists.
-    3. A grant of one of the session's roles names it, and has not ended. No role, no grant: no.
+    2. The tool exists for the session's tenant.
+    3. A grant of one of the session's roles names it, and has not ended; and whoever handed the session
+       on left it the tool. No role, no grant: no.
     4. The arguments are what the tool takes.
     5. The session's assurance is what the tool asks for.
     6. The arguments are within one of those grants: in their order, but one without a rate goes before
-       all with a rate, so that an allowance is used only where it is needed.
+       all with a rate, so that an allowance is used only where it is needed. And they are within
+       everything that each step from the first session to this one left: a child has no more than its parent.
     7. The request can be built from the arguments, and from nothing else.
     """
     # 1. Bounded.
@@ -127,16 +145,13 @@ def decide(
         return _same(Code.ARGUMENTS_TOO_LARGE, sentence)
     # 2. Exists.
     tool = catalog.tools.get(tool_name)
-    if tool is None:
-        return _unavailable(tool_name, Code.TOOL_UNKNOWN, "no such tool")
+    if tool is None or not _is_for(tool.tenant, session):
+        reason = "no such tool" if tool is None else "another tenant's tool"
+        return _unavailable(tool_name, Code.TOOL_UNKNOWN, reason)
     # 3. Named.
-    naming = tuple(grants_for(session, catalog, tool_name))
-    if not naming:
-        return _unavailable(tool_name, Code.TOOL_NOT_GRANTED, "no grant of the session's roles names it")
-    living = [grant for grant in naming if not ended(grant, now_s)]
-    if not living:
-        rule = naming[-1].rule
-        return _unavailable(tool_name, Code.GRANT_ENDED, f"its grant {rule} has ended", rule)
+    living = _living(session, catalog, tool_name, now_s)
+    if isinstance(living, Refused):
+        return living
     nearest = living[0]
     # 4. Taken.
     values = dict(arguments.values)
@@ -157,14 +172,11 @@ def decide(
     fitting = [grant for grant in living if not outside(grant, arguments)]
     if not fitting:
         broken = () if nearest.arguments is None else nearest.arguments.broken(values)
-        return Refused(
-            code=Code.ARGUMENTS_NOT_GRANTED,
-            reason=f"outside of {nearest.rule}: {'; '.join(broken)}",
-            shown_code=Code.ARGUMENTS_NOT_GRANTED,
-            shown="The tool is granted, but not with these arguments. Ask whoever granted it, or use others.",
-            rule=nearest.rule,
-            taken_by=tool,
-        )
+        return _outside(f"outside of {nearest.rule}: {'; '.join(broken)}", nearest.rule, tool)
+    over = [problem for limit in session.limits for problem in limit.broken(tool_name, values)]
+    if over:
+        reason = f"outside of what was handed on to the session: {'; '.join(over)}"
+        return _outside(reason, fitting[0].rule, tool)
     unlimited = next((grant for grant in fitting if grant.rate is None), None)
     grants = tuple(fitting) if unlimited is None else (unlimited,)
     # 7. Built.
@@ -177,6 +189,21 @@ def decide(
     return Allowed(tool=tool, grants=grants, request=request)
 
 
+def _living(session: Session, catalog: Catalog, tool_name: str, now_s: int) -> list[Grant] | Refused:
+    """The grants that name the tool now, at least one; or why it is not there."""
+    naming = tuple(grants_for(session, catalog, tool_name))
+    if not naming:
+        return _unavailable(tool_name, Code.TOOL_NOT_GRANTED, "no grant of the session's roles names it")
+    if not within(session.limits, tool_name):
+        reason = "it was not handed on to this session"
+        return _unavailable(tool_name, Code.TOOL_NOT_GRANTED, reason, naming[0].rule)
+    living = [grant for grant in naming if not ended(grant, now_s)]
+    if not living:
+        rule = naming[-1].rule
+        return _unavailable(tool_name, Code.GRANT_ENDED, f"its grant {rule} has ended", rule)
+    return living
+
+
 def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ...]:
     """The tools that some living grant of the session names, in the catalog's order."""
     return tuple(
@@ -186,8 +213,12 @@ def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ..
 
 def is_visible(session: Session, catalog: Catalog, tool_name: str, *, now_s: int) -> bool:
     """Whether the session may know that there is such a tool."""
-    return tool_name in catalog.tools and any(
-        not ended(grant, now_s) for grant in grants_for(session, catalog, tool_name)
+    tool = catalog.tools.get(tool_name)
+    return (
+        tool is not None
+        and _is_for(tool.tenant, session)
+        and within(session.limits, tool_name)
+        and any(not ended(grant, now_s) for grant in grants_for(session, catalog, tool_name))
     )
 
 
@@ -195,10 +226,15 @@ def grants_for(session: Session, catalog: Catalog, tool_name: str) -> Iterator[G
     """The grants of the session's roles that name the tool. A role that is gone grants nothing."""
     for role_name in session.roles:
         role = catalog.roles.get(role_name)
-        if role is not None:
+        if role is not None and _is_for(role.tenant, session):
             for grant in role.grants:
                 if names(grant, tool_name):
                     yield grant
+
+
+def _is_for(tenant: str | None, session: Session) -> bool:
+    """Whether what a tenant owns exists for the session. What nobody owns exists for everybody."""
+    return tenant is None or tenant == session.tenant
 
 
 def names(grant: Grant, tool_name: str) -> bool:
@@ -258,6 +294,17 @@ def _unavailable(tool_name: str, code: Code, reason: str, rule: str | None = Non
         shown_code=Code.TOOL_UNKNOWN,
         shown=f"No tool named {plain(tool_name, 64)!r} is available to this session; list those that are.",
         rule=rule,
+    )
+
+
+def _outside(reason: str, rule: str, tool: Tool) -> Refused:
+    return Refused(
+        code=Code.ARGUMENTS_NOT_GRANTED,
+        reason=reason,
+        shown_code=Code.ARGUMENTS_NOT_GRANTED,
+        shown="The tool is granted, but not with these arguments. Ask whoever granted it, or use others.",
+        rule=rule,
+        taken_by=tool,
     )
 
 

@@ -6,11 +6,15 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 `allowed`          a call that may be made: who, through whom, what, by which rule; `jti` and `exp`
                    of the token that is minted next
 `refused`          a call, a credential or a message that was refused: `code` and `reason`
-`ended`            how an allowed call ended: `outcome` = returned, failed, cancelled
+`ended`            how an allowed call ended: `outcome` = returned, failed, cancelled, or issued where the
+                   token was handed to a client of the token endpoint, which calls for itself
 `spent`            a backend accepted the token
 `replayed`         a backend refused a token that was already spent
 `session.opened`   a credential was accepted for the first time
 `session.revoked`  and when it was revoked
+`delegated`        a session offered a part of its rights to an agent, under a claim code
+`revoked`          a token, or everything of an actor, a subject, an issuer or a tenant
+`restored`         what was revoked by name may open sessions again
 `catalog.loaded`   the rules that hold from here on, by digest
 =================  ==============================================================================
 """
@@ -32,9 +36,12 @@ Event = Literal[
     "replayed",
     "session.opened",
     "session.revoked",
+    "delegated",
+    "revoked",
+    "restored",
     "catalog.loaded",
 ]
-Outcome = Literal["returned", "failed", "cancelled"]
+Outcome = Literal["returned", "failed", "cancelled", "issued"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

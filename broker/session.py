@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from broker.canonical import Json
-from broker.chain import Chain
+from broker.chain import Chain, Principal
+from broker.limit import Limit
 from broker.record import Record
 
 
@@ -23,15 +24,21 @@ class Session:
     Attributes:
         sid: id of the session; derived from what the credential's signature covers, so that it is the
             same after a restart and says nothing about the credential.
-        kind: `broker` where the broker issued the credential, else `issuer`.
+        kind: `broker` where the broker issued the credential at a command line, `child` where it did for
+            a part of another session's rights, else `issuer`.
         issuer: name in the catalog of the issuer that vouched, `broker` for our own.
         roles: each once, in the order of the rules that gave them; none means: may call nothing.
         expires_s: Unix time at which the credential ends.
         acr, amr, auth_time: assurance as the issuer gave it; carried, never raised.
+        parent: `sid` of the session that this one is a part of; it ends with that one.
+        limits: what each step took away; a call must be within all of them.
+        tenant: whose it is; None where there are no tenants.
+        jkt: RFC 7638 thumbprint of the key that its holder must prove to have (RFC 9449 §6).
+        may_act: who may become its actor (RFC 8693 §4.4), as its issuer said.
     """
 
     sid: str
-    kind: Literal["broker", "issuer"]
+    kind: Literal["broker", "issuer", "child"]
     issuer: str
     chain: Chain
     roles: tuple[str, ...]
@@ -41,6 +48,11 @@ class Session:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
+    parent: str | None = None
+    limits: tuple[Limit, ...] = ()
+    tenant: str | None = None
+    jkt: str | None = None
+    may_act: Principal | None = None
 
 
 def opened_record(session: Session, *, catalog: str) -> Record:
@@ -58,6 +70,10 @@ def opened_record(session: Session, *, catalog: str) -> Record:
             "because": because,
             "exp": session.expires_s,
             "acr": session.acr,
+            "parent": session.parent,
+            "limit": session.limits[-1].to_json() if session.limits else None,
+            "tenant": session.tenant,
+            "jkt": session.jkt,
             "catalog": catalog,
         },
     )

@@ -381,8 +381,8 @@ async def test_one_call_sees_one_catalog_even_while_another_is_loaded(broker: Li
     authenticate = broker.issuer.authenticate
 
     class Reloading:
-        async def __call__(self, credential: str, *, now_ms: int) -> Session:
-            session = await authenticate(credential, now_ms=now_ms)
+        async def __call__(self, credential: str, *, now_ms: int, jkt: str | None = None) -> Session:
+            session = await authenticate(credential, now_ms=now_ms, jkt=jkt)
             broker.catalog = after
             return session
 

@@ -100,7 +100,7 @@ async def test_the_loop_goes_on_while_many_values_are_looked_at(size: int) -> No
     key = SigningKey(kid="k", private_key=ec.generate_private_key(ec.SECP256R1()), created_s=0)
     numbers = count()
 
-    async def authenticate(credential: str, *, now_ms: int) -> Session:  # noqa: ARG001 - the protocol's
+    async def authenticate(credential: str, *, now_ms: int, jkt: str | None = None) -> Session:  # noqa: ARG001 - the protocol's
         return SESSION
 
     issuer = Issuer(

@@ -64,7 +64,7 @@ class ToolLists:
             LogUnavailable: whether it is cannot be found out.
         """
         now_ms = self._now_ms()
-        session = await self._authenticate(visit.credential, now_ms=now_ms)
+        session = await self._authenticate(visit.credential, now_ms=now_ms, jkt=visit.jkt)
         catalog = self._catalog()
         written = self._write(catalog)
         return [written[tool.name] for tool in visible(session, catalog, now_s=now_ms // 1000)]

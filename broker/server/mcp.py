@@ -216,7 +216,7 @@ class BrokerServer(Server[dict[str, Any]]):
         Args:
             news: the message of a client that asked for progress.
         """
-        ask = Ask(credential=visit.credential, tool=tool, arguments=arguments)
+        ask = Ask(credential=visit.credential, tool=tool, arguments=arguments, jkt=visit.jkt)
         try:
             async with self._turns.of(visit.session.sid, self._catalog().broker.max_calls):
                 if news is None:

@@ -12,12 +12,14 @@ class Visit:
 
     Attributes:
         credential: the only copy outside the transport; no repr shows it.
+        jkt: thumbprint of the key whose possession was proved with this message (RFC 9449).
         recorded: a refusal of this message stands in the log already, so the next layer adds none.
         reached: the SDK found nothing wrong with the message and handed it to `tools/call`.
     """
 
     credential: str = field(repr=False)
     session: Session
+    jkt: str | None = None
     recorded: bool = False
     reached: bool = False
 

@@ -5,6 +5,8 @@ from typing import Any, cast
 
 from broker.canonical import Json, canonical_json
 from broker.chain import Chain, Principal
+from broker.limit import Limit
+from broker.schema import Schema
 from broker.session import Assertion, Session
 
 
@@ -18,6 +20,11 @@ def to_text(session: Session) -> str:
         "acr": session.acr,
         "amr": list(session.amr),
         "auth_time": session.auth_time,
+        "parent": session.parent,
+        "limits": [each.to_json() for each in session.limits],
+        "tenant": session.tenant,
+        "jkt": session.jkt,
+        "may_act": None if session.may_act is None else [session.may_act.iss, session.may_act.sub],
     }
     return canonical_json(body).decode()
 
@@ -37,4 +44,17 @@ def from_text(sid: str, text: str, *, opened_ms: int, expires_s: int) -> Session
         acr=body["acr"],
         amr=tuple(body["amr"]),
         auth_time=body["auth_time"],
+        # What sessions that were kept by an earlier broker did not have.
+        parent=body.get("parent"),
+        limits=tuple(_limit(each) for each in body.get("limits", ())),
+        tenant=body.get("tenant"),
+        jkt=body.get("jkt"),
+        may_act=Principal(*body["may_act"]) if body.get("may_act") else None,
+    )
+
+
+def _limit(body: dict[str, Any]) -> Limit:
+    return Limit(
+        tools=frozenset(body["tools"]),
+        arguments={name: Schema(document) for name, document in body["arguments"].items()},
     )

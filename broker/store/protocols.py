@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
+from broker.chain import Principal
 from broker.record import Record
 from broker.session import Session
 
@@ -16,6 +17,8 @@ class Unmet(StrEnum):
     SESSION_REVOKED = "session_revoked"
     RATE_EXCEEDED = "rate_exceeded"
     SPENT = "spent"
+    PRINCIPAL_REVOKED = "principal_revoked"
+    CLAIM_UNKNOWN = "claim_unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +36,17 @@ class RateCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendCondition:
-    """`jti` was never spent before. Kept until `keep_until_s` (Unix seconds) at least."""
+    """`jti` was never spent before. Kept until `keep_until_s` (Unix seconds) at least.
+
+    Attributes:
+        by: who spends it; with `consume_id`, the same spend may be asked for again by the same one, whose
+            answer was lost, and is answered as it was the first time.
+    """
 
     jti: str
     keep_until_s: int
+    by: str = ""
+    consume_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +107,38 @@ class StoredSession:
 
     session: Session
     revoked_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """Something that is good no more, and everything below it.
+
+    Attributes:
+        kind: `token` (a `jti`), `session` (a `sid`), `actor` or `subject` (a `sub` of an `iss`; an actor
+            anywhere in a chain), `issuer` (its name in the catalog), `tenant` (its name).
+        iss: the namespace of an actor or a subject; empty for the other kinds.
+    """
+
+    kind: Literal["token", "session", "actor", "subject", "issuer", "tenant"]
+    name: str
+    iss: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A part of a session's rights, kept under a claim code until the named agent fetches it.
+
+    Attributes:
+        code_sha256: digest of the code; the code itself is kept nowhere.
+        session: the child as it will be opened: its `parent` must stand when it is redeemed.
+        agent: who alone may redeem it; the child's current actor.
+        expires_s: Unix time after which nobody may.
+    """
+
+    code_sha256: str
+    session: Session
+    agent: Principal
+    expires_s: int
 
 
 class Sessions(Protocol):

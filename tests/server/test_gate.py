@@ -266,7 +266,7 @@ class Full:
 class Nobody:
     """Knows no credential."""
 
-    async def __call__(self, credential: str, *, now_ms: int) -> Session:  # noqa: ARG002 - a protocol's
+    async def __call__(self, credential: str, *, now_ms: int, jkt: str | None = None) -> Session:  # noqa: ARG002 - a protocol's
         raise Rejected(self.code, "it cannot be verified")
 
     def __init__(self, code: Code) -> None:
