@@ -1,0 +1,19 @@
+// jose as a backend has it: the broker's keys by their address, and one call token at a time.
+// In: { jwks_uri, issuer, audience, typ, tokens }. Out: { results: [{ payload, header } | { refused }] }.
+
+import { createRemoteJWKSet, jwtVerify } from 'jose'
+import { read, refusal, write } from './peer.mjs'
+
+const { jwks_uri: uri, issuer, audience, typ, tokens } = await read()
+const keys = createRemoteJWKSet(new URL(uri))
+const wanted = { issuer, audience, typ, algorithms: ['ES256'], requiredClaims: ['exp', 'iat', 'jti', 'sub'] }
+const results = []
+for (const token of tokens) {
+  try {
+    const { payload, protectedHeader: header } = await jwtVerify(token, keys, wanted)
+    results.push({ payload, header })
+  } catch (error) {
+    results.push(refusal(error))
+  }
+}
+write({ results })
