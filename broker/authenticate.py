@@ -232,6 +232,7 @@ class Authenticator:
                     family="credential",
                 ).payload,
                 issuer=catalog.broker.issuer,
+                max_actors=catalog.broker.max_actors,
                 now_ms=now_ms,
             )
         issuer = next((each for each in catalog.issuers.values() if each.issuer == iss), None)

@@ -6,8 +6,9 @@ from broker.canonical import Json
 from broker.errors import Code, Rejected
 from broker.plain_text import plain
 
-MAX_ACTORS = 5
-"""A chain with more actors is refused, never truncated: a cut chain would name the wrong agent."""
+MAX_ACTORS = 16
+"""No `act` is read beyond this many, whatever is declared. How many may act for each other here is
+`broker.max_actors`. A longer chain is refused, never truncated: a cut one would name the wrong agent."""
 
 MAX_NAME = 512
 """Characters in an `iss` or a `sub`. RFC 7519 sets no bound; a log line and an index need one."""

@@ -28,21 +28,23 @@ class Admitted:
     not_before_s: int
 
 
-def own_session(payload: Mapping[str, Json], *, issuer: str, now_ms: int) -> Admitted:
+def own_session(payload: Mapping[str, Json], *, issuer: str, max_actors: int, now_ms: int) -> Admitted:
     """The session that a credential of our own names, as it was when it was issued.
 
-    What must hold: it is for this broker, in time, and names its session. Whether there is such a session
-    is the store's to say.
+    What must hold: it is for this broker, in time, and names its session and everybody in its chain. Whether
+    there is such a session, and what it may, is the store's to say.
     """
     if payload.get("aud") != issuer:
         raise Rejected(Code.CREDENTIAL_AUDIENCE, "the credential is for another audience")
     expires_s, not_before_s = _times(payload, now_ms // 1000)
-    subject = Principal(issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
+    # The subject of a child may be one that another issuer has named.
+    named_by = principal_name(payload.get("sub_iss", issuer), "sub_iss", Code.CREDENTIAL_CLAIMS)
+    subject = Principal(named_by, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
     session = Session(
         sid=principal_name(payload.get("jti"), "jti", Code.CREDENTIAL_CLAIMS),
         kind="broker",
         issuer="broker",
-        chain=_chain(payload, subject),
+        chain=_chain(payload, subject, max_actors),
         roles=roles_of(payload),
         assertions=(),
         opened_ms=now_ms,
@@ -81,7 +83,7 @@ def foreign_session(
         )
     # 4. Who for whom.
     subject = Principal(issuer.issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
-    chain = _chain(payload, subject)
+    chain = _chain(payload, subject, catalog.broker.max_actors)
     namespaces = {each.issuer for each in catalog.issuers.values()}
     if not all(actor.iss in namespaces for actor in chain.actors):
         raise Rejected(Code.CREDENTIAL_CLAIMS, "an actor's `iss` is no declared issuer")
@@ -138,11 +140,13 @@ def _claim(payload: Mapping[str, Json], claim: str) -> Json:
     return value
 
 
-def _chain(payload: Mapping[str, Json], subject: Principal) -> Chain:
+def _chain(payload: Mapping[str, Json], subject: Principal, max_actors: int) -> Chain:
     """Who acts for the subject: the actors of `act`; else the client that holds the credential
     (`client_id`, RFC 9068 §2.2; `azp`, OpenID Connect Core §2), unless that is the subject itself."""
     if "act" in payload:
         actors = actors_from_act(payload["act"], default_iss=subject.iss, invalid=Code.CREDENTIAL_CLAIMS)
+        if len(actors) > max_actors:
+            raise Rejected(Code.CREDENTIAL_CLAIMS, f"more than {max_actors} actors act for each other")
         return chain_of(subject, actors, invalid=Code.CREDENTIAL_CLAIMS)
     for claim in ("client_id", "azp"):
         if claim in payload:

@@ -1,12 +1,12 @@
 """Whether a session may call a tool with these arguments now, and by which rule."""
 
-from collections.abc import Iterator, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from broker.canonical import Json, canonical_json, digest
-from broker.catalog import Catalog, Grant, Tool
+from broker.catalog import Catalog, Grant, Role, Tool
 from broker.chain import Chain
 from broker.errors import Code, Rejected
 from broker.limit import within
@@ -224,12 +224,18 @@ def is_visible(session: Session, catalog: Catalog, tool_name: str, *, now_s: int
 
 def grants_for(session: Session, catalog: Catalog, tool_name: str) -> Iterator[Grant]:
     """The grants of the session's roles that name the tool. A role that is gone grants nothing."""
+    for role in roles_for(session, catalog):
+        for grant in role.grants:
+            if names(grant, tool_name):
+                yield grant
+
+
+def roles_for(session: Session, catalog: Catalog) -> Iterator[Role]:
+    """The session's roles, those of them that exist for it."""
     for role_name in session.roles:
         role = catalog.roles.get(role_name)
         if role is not None and _is_for(role.tenant, session):
-            for grant in role.grants:
-                if names(grant, tool_name):
-                    yield grant
+            yield role
 
 
 def _is_for(tenant: str | None, session: Session) -> bool:
@@ -238,10 +244,14 @@ def _is_for(tenant: str | None, session: Session) -> bool:
 
 
 def names(grant: Grant, tool_name: str) -> bool:
-    """Whether a pattern of the grant fits the tool. `*` is the only wild character (see the catalog)."""
+    """Whether a pattern of the grant fits the tool."""
+    return fits(grant.tools, tool_name)
+
+
+def fits(patterns: Iterable[str], tool_name: str) -> bool:
+    """Whether one of the patterns fits the tool. `*` is the only wild character (see the catalog)."""
     return any(
-        pattern == tool_name or ("*" in pattern and fnmatchcase(tool_name, pattern))
-        for pattern in grant.tools
+        pattern == tool_name or ("*" in pattern and fnmatchcase(tool_name, pattern)) for pattern in patterns
     )
 
 

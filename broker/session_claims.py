@@ -17,6 +17,10 @@ class SessionClaims:
         iss: the broker, which is `aud` as well: the credential is good nowhere else.
         client_id: the agent; None where a workload acts for itself.
         sid: `jti` of the credential and id of the session.
+        sub_iss: who gave the subject its name; None where the broker did.
+        act: who acts for the subject (RFC 8693 §4.1), `iss` and `sub` on each hop; where there is one,
+            `client_id` is the outermost.
+        jkt: thumbprint of the key that the holder must prove to have (RFC 9449 §6.1).
     """
 
     iss: str
@@ -27,6 +31,9 @@ class SessionClaims:
     iat: int
     exp: int
     acr: str | None = None
+    sub_iss: str | None = None
+    act: Mapping[str, Json] | None = None
+    jkt: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         payload: dict[str, Json] = {
@@ -43,6 +50,12 @@ class SessionClaims:
             payload["client_id"] = self.client_id
         if self.acr is not None:
             payload["acr"] = self.acr
+        if self.sub_iss is not None:
+            payload["sub_iss"] = self.sub_iss
+        if self.act is not None:
+            payload["act"] = dict(self.act)
+        if self.jkt is not None:
+            payload["cnf"] = {"jkt": self.jkt}
         return payload
 
 
