@@ -60,13 +60,8 @@ def parse_compact(text: str, *, family: Family, foreign: bool = False) -> Unveri
     """
     malformed = Code(f"{family}.malformed")
     # 1. Shape.
-    if len(text) > MAX_BYTES:
-        raise Rejected(malformed, f"longer than {MAX_BYTES} characters")
-    found = _COMPACT.fullmatch(text)
-    if found is None:
-        raise Rejected(malformed, "not a JWS in compact form: three parts of base64url, joined by dots")
+    header_part, payload_part, signature_part = split_compact(text, malformed)
     # 2. One encoding.
-    header_part, payload_part, signature_part = found.groups()
     payload, signature = _decode(payload_part, malformed), _decode(signature_part, malformed)
     # 3. Header. Tokens of one key have one: it is looked at once.
     read = _read_header if len(header_part) > _MAX_KEPT else _kept_header
@@ -80,6 +75,16 @@ def parse_compact(text: str, *, family: Family, foreign: bool = False) -> Unveri
         signing_input=text.rpartition(".")[0].encode("ascii"),
         signature=signature,
     )
+
+
+def split_compact(text: str, invalid: Code, *, most: int = MAX_BYTES) -> tuple[str, str, str]:
+    """The three parts of a compact JWS (RFC 7515 §7.1), still encoded. Raises Rejected with `invalid`."""
+    if len(text) > most:
+        raise Rejected(invalid, f"longer than {most} characters")
+    found = _COMPACT.fullmatch(text)
+    if found is None:
+        raise Rejected(invalid, "not a JWS in compact form: three parts of base64url, joined by dots")
+    return found[1], found[2], found[3]
 
 
 class _Header(NamedTuple):

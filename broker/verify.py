@@ -137,7 +137,7 @@ def verify_parsed(
     if jws.alg != key.alg or key.alg not in algorithms:
         raise Rejected(Code(f"{family}.algorithm"), f"algorithm {jws.alg[:20]!r} is not this key's")
     # 4. Signature.
-    if not _holds(key, jws):
+    if not holds(key, jws.signing_input, jws.signature):
         raise Rejected(Code(f"{family}.signature"), "the signature does not hold")
     # 5. Payload.
     payload = parse_json_strict(jws.payload, Code(f"{family}.malformed"))
@@ -152,8 +152,8 @@ _PS256 = algorithms.RSAPSSAlgorithm(algorithms.RSAPSSAlgorithm.SHA256)
 _EDDSA = algorithms.OKPAlgorithm()
 
 
-def _holds(key: PublicKey, jws: UnverifiedJws) -> bool:
-    signature = jws.signature
+def holds(key: PublicKey, signing_input: bytes, signature: bytes) -> bool:
+    """Whether the key made this signature, in the one form that its algorithm has."""
     if isinstance(key.key, ec.EllipticCurvePublicKey):
         # RFC 7518 §3.4: r and s, 32 bytes each; zero or the order would satisfy a careless verifier.
         if len(signature) != _P256_SIGNATURE:
@@ -161,13 +161,13 @@ def _holds(key: PublicKey, jws: UnverifiedJws) -> bool:
         r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
         if not (0 < r < _P256_ORDER and 0 < s < _P256_ORDER):
             return False
-        return _ES256.verify(jws.signing_input, key.key, signature)
+        return _ES256.verify(signing_input, key.key, signature)
     if isinstance(key.key, ed25519.Ed25519PublicKey):
-        return len(signature) == _ED25519_SIGNATURE and _EDDSA.verify(jws.signing_input, key.key, signature)
+        return len(signature) == _ED25519_SIGNATURE and _EDDSA.verify(signing_input, key.key, signature)
     # RFC 8017 §8.1.2, §8.2.2: as long as the modulus, or it is not a signature of this key.
     if len(signature) != (key.key.key_size + 7) // 8:
         return False
-    return (_RS256 if key.alg == "RS256" else _PS256).verify(jws.signing_input, key.key, signature)
+    return (_RS256 if key.alg == "RS256" else _PS256).verify(signing_input, key.key, signature)
 
 
 def key_set_from_jwks(document: Json, *, allowed: tuple[Algorithm, ...], family: Family) -> KeySet:
@@ -186,7 +186,7 @@ def key_set_from_jwks(document: Json, *, allowed: tuple[Algorithm, ...], family:
     for member in members:
         if not isinstance(member, dict):
             raise Rejected(invalid, "a JWK Set holds something that is not a key")
-        if member.get("kty") == "oct" or _PRIVATE_MEMBERS & set(member):
+        if _is_secret(member):
             raise Rejected(invalid, "a JWK Set publishes a private or symmetric key; replace that key now")
         key = _public_key(member, allowed, invalid)
         if key is not None:
@@ -195,6 +195,28 @@ def key_set_from_jwks(document: Json, *, allowed: tuple[Algorithm, ...], family:
     if len(set(names)) != len(names):
         raise Rejected(invalid, "two keys of a JWK Set have the same `kid`")
     return KeySet(tuple(keys))
+
+
+def key_from_jwk(jwk: Mapping[str, Json], *, alg: str, invalid: Code) -> PublicKey:
+    """The key that a message brings along, for the algorithm that its header names (RFC 9449 §4.3).
+
+    Such a key proves nothing but that whoever made the message has its private half.
+
+    Raises:
+        Rejected: `invalid`: no public key, weak or damaged, or not for that algorithm.
+    """
+    if _is_secret(jwk):
+        raise Rejected(invalid, "the `jwk` holds a private or symmetric key, which is no secret any more")
+    if jwk.get("alg", alg) != alg:
+        raise Rejected(invalid, "the `jwk` is for another algorithm")
+    key = _public_key({**jwk, "alg": alg}, ALGORITHMS, invalid)
+    if key is None:
+        raise Rejected(invalid, "the `jwk` is no key for its algorithm, or not for signatures")
+    return key
+
+
+def _is_secret(jwk: Mapping[str, Json]) -> bool:
+    return jwk.get("kty") == "oct" or not _PRIVATE_MEMBERS.isdisjoint(jwk)
 
 
 def _public_key(jwk: Mapping[str, Json], allowed: tuple[Algorithm, ...], invalid: Code) -> PublicKey | None:
@@ -237,7 +259,7 @@ def _load(jwk: Mapping[str, Json], alg: Algorithm, invalid: Code) -> PublicKeyOb
             case _:
                 return None
     except (InvalidKeyError, ValueError, KeyError, TypeError) as error:
-        raise Rejected(invalid, "a key of a JWK Set is damaged") from error
+        raise Rejected(invalid, "a key is damaged") from error
     if isinstance(key, rsa.RSAPublicKey):
         _require_strong_rsa(key, invalid)
         return key
