@@ -196,6 +196,15 @@ def check(
         raise Rejected(Code.TOKEN_REQUEST, "for another request: method, location or body differ")
 
 
+def keep_until_s(claims: CallClaims) -> int:
+    """The second until which a spend must be remembered.
+
+    The verifier takes a token until `exp + LEEWAY_S`. The second leeway is for what comes after its
+    last look at the clock: the spend itself, which has 2 s, and another process whose clock is behind.
+    """
+    return claims.exp + 2 * LEEWAY_S
+
+
 def _chain(payload: Mapping[str, Json], iss: str) -> Chain:
     actors = (
         actors_from_act(payload["act"], default_iss=iss, invalid=Code.TOKEN_CLAIMS)

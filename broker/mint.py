@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from broker.canonical import Json, canonical_json
 from broker.claims import TYP, CallClaims
+from broker.introspection import INTROSPECTION_TYP, SignedAnswer
 from broker.jws import encode_part
 from broker.session_claims import SESSION_TYP, SessionClaims
 
@@ -50,6 +51,10 @@ class TokenMinter:
     def mint_session_credential(self, claims: SessionClaims) -> str:
         """A session credential of the broker's own."""
         return _sign(self.active(), SESSION_TYP, claims.to_json())
+
+    def mint_introspection(self, answer: SignedAnswer) -> str:
+        """An introspection answer as a JWT (RFC 9701 §5)."""
+        return _sign(self.active(), INTROSPECTION_TYP, answer.to_json())
 
 
 @lru_cache(maxsize=64)

@@ -101,6 +101,8 @@ class BackendSection(Section):
     timeout: Duration = 30
     max_response: Size = 1024 * 1024
     max_concurrent: Annotated[int, Field(ge=1, le=4096)] = 64
+    single_use: Literal["kit", "introspect"] = "kit"
+    unchecked_bodies: bool = False
 
 
 class ToolSection(Section):

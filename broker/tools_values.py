@@ -142,6 +142,8 @@ class Values:
             timeout_s=model.timeout,
             max_response_bytes=model.max_response,
             max_concurrent=model.max_concurrent,
+            single_use=model.single_use,
+            unchecked_bodies=model.unchecked_bodies,
         )
 
     def tool(self, at: KeyPath, model: ToolSection, backends: Mapping[str, Backend]) -> Tool | None:

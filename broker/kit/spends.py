@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Protocol
 
-from broker.claims import LEEWAY_S, CallClaims
+from broker.claims import LEEWAY_S, CallClaims, keep_until_s
 from broker.errors import Code, Rejected
 
 
@@ -31,15 +31,6 @@ class Spends(Protocol):
     async def aclose(self) -> None:
         """Let go of files and connections. A later `spend` may open them again."""
         ...
-
-
-def keep_until_s(claims: CallClaims) -> int:
-    """The second until which a spend must be remembered.
-
-    The verifier takes a token until `exp + LEEWAY_S`. The second leeway is for what comes after its
-    last look at the clock: the spend itself, which has 2 s, and another process whose clock is behind.
-    """
-    return claims.exp + 2 * LEEWAY_S
 
 
 _PRUNE_MOST = 64

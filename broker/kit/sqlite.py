@@ -10,8 +10,7 @@ from pathlib import Path
 import anyio
 
 from broker.canonical import Json
-from broker.claims import CallClaims
-from broker.kit.spends import keep_until_s
+from broker.claims import CallClaims, keep_until_s
 from broker.record import Event, Record
 from broker.store.protocols import Entry, SpendCondition
 from broker.store.sqlite import Store
