@@ -14,6 +14,7 @@ CHECKPOINT = "tests/test_checkpoint.py::"
 DOORS = "tests/server/test_doors.py::"
 GATE = "tests/server/test_gate.py::"
 HTTP = "tests/backends/test_http.py::"
+INTROSPECTION = "tests/test_introspection.py::"
 ISSUE = "tests/test_issue.py::"
 JWKS = "tests/test_jwks.py::"
 JWS = "tests/test_jws.py::"
@@ -800,5 +801,36 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{REQUEST}test_a_value_that_could_leave_its_segment_is_refused",
             f"{REQUEST}test_the_url_differs_from_its_template_inside_one_segment_only",
         ),
+    ),
+    # ── Introspection, revocation, gateways ─────────────────────────────────
+    Clause(
+        "RFC 7662",
+        "2.1",
+        "`token` is required; `token_type_hint` and parameters that are not known change nothing.",
+        (
+            f"{INTROSPECTION}test_a_question_is_a_token_and_what_is_told_of_its_request",
+            f"{INTROSPECTION}test_a_question_of_another_form_is_told_so_and_asks_nothing",
+        ),
+    ),
+    Clause(
+        "RFC 7662",
+        "2.2",
+        "An active answer has the token's own claims; an inactive one has `active` alone.",
+        (
+            f"{INTROSPECTION}test_an_active_answer_has_the_claims_of_the_token_and_nothing_that_it_lacks",
+            f"{INTROSPECTION}test_an_inactive_answer_says_nothing_else",
+        ),
+    ),
+    Clause(
+        "RFC 9701",
+        "5",
+        "A signed answer has iss, aud, iat and token_introspection; no sub and no exp of its own.",
+        (f"{INTROSPECTION}test_a_signed_answer_is_for_who_asked_and_no_use_as_a_token",),
+    ),
+    Clause(
+        "RFC 9112",
+        "3.2.1",
+        "A request target is in origin-form, to the letter, or it is not taken.",
+        (f"{INTROSPECTION}test_a_target_that_is_taken_is_one_that_a_request_line_can_hold",),
     ),
 )
