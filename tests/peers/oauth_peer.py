@@ -1,0 +1,57 @@
+"""A broker whose issuer identifier is where it listens, and `oauth4webapi` as its client."""
+
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+from broker_process import Backend, Place, Served, serve_backend, start_broker
+from peers import Peers
+
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+
+
+def free_port() -> int:
+    """Free a moment ago: a client that reads metadata wants to find the issuer where it says that it is."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth:
+    """One client of one broker.
+
+    Attributes:
+        client: how it authenticates; empty for nobody in particular.
+    """
+
+    peers: Peers
+    served: Served
+    client: Mapping[str, Any]
+
+    async def do(self, what: str, **question: Any) -> dict[str, Any]:
+        """What the library made of the answer; `refused` where it threw."""
+        asked = {"do": what, "issuer": self.served.url, "client": dict(self.client)} | question
+        return await self.peers.run("oauth_client.mjs", asked)
+
+    async def exchange(self, *parameters: tuple[str, str], **more: Any) -> dict[str, Any]:
+        """A token exchange (RFC 8693 §2.1)."""
+        return await self.do("token", grant_type=EXCHANGE, parameters=parameters, **more)
+
+
+@asynccontextmanager
+async def broker_at_its_issuer(folder: Path, text: str) -> AsyncGenerator[Served]:
+    """A running broker; `{issuer}` in the text is where it listens."""
+    port = free_port()
+    async with serve_backend(Backend()) as backend:
+        place = Place(folder=folder, backend=backend)
+        place.write(text.replace("{issuer}", f"http://127.0.0.1:{port}"))
+        served = await anyio.to_thread.run_sync(start_broker, place, "--listen", f"127.0.0.1:{port}")
+        try:
+            yield served
+        finally:
+            await anyio.to_thread.run_sync(served.end)
