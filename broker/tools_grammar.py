@@ -132,13 +132,30 @@ class RoleSection(Section):
     grants: list[GrantSection] = []
 
 
+class ImpersonationSection(Section):
+    issuer: Text
+    sub: Text
+
+
+class ClientSection(Section):
+    auth: Literal["client_secret_basic", "private_key_jwt"]
+    secret_sha256: Text | None = None
+    jwks: Text | None = None
+    algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
+    backend: Text | None = None
+    impersonate: list[ImpersonationSection] = []
+    transaction_tokens: bool = False
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "issuers": IssuerSection,
     "backends": BackendSection,
     "tools": ToolSection,
     "roles": RoleSection,
+    "clients": ClientSection,
 }
 INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,
     (RoleSection, "grants"): GrantSection,
+    (ClientSection, "impersonate"): ImpersonationSection,
 }

@@ -15,11 +15,13 @@ from broker.places import unreadable
 from broker.toml_document import NotToml, Table, entry_at, read_toml
 from broker.toml_lines import KeyPath
 from broker.tools_across import Across
+from broker.tools_clients import ClientValues
 from broker.tools_grammar import (
     INNER,
     SECTIONS,
     BackendSection,
     BrokerSection,
+    ClientSection,
     IssuerSection,
     RoleSection,
     Section,
@@ -38,6 +40,8 @@ _STAND_INS: Mapping[str, object] = {
     **dict.fromkeys(("claim", "has", "role", "backend", "action"), "x"),
     "request": "GET /",
     "tools": ["*"],
+    "auth": "client_secret_basic",
+    "sub": "x",
 }
 """What is required, so that the rest of a section can be judged without it."""
 _STAND_IN_MEMBERS: Mapping[str, object] = {
@@ -47,6 +51,7 @@ _STAND_IN_MEMBERS: Mapping[str, object] = {
     "keep": "x",
     "algorithms": "ES256",
     "types": "",
+    "impersonate": {"issuer": "broker", "sub": "x"},
 }
 
 
@@ -91,6 +96,7 @@ class _Reader:
         self._mistakes = mistakes
         self._across = Across(document, mistakes)
         self._values = Values(self._across, mistakes, folder)
+        self._clients = ClientValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
@@ -102,6 +108,7 @@ class _Reader:
         backends = self._section("backends", BackendSection, self._values.backend)
         tools = self._section("tools", ToolSection, lambda at, model: self._values.tool(at, model, backends))
         roles = self._section("roles", RoleSection, self._values.role)
+        clients = self._section("clients", ClientSection, self._clients.client)
         self._across.require_distinct(settings, issuers, backends)
         self._across.require_distinct_tools(tools)
         if settings is None:
@@ -114,6 +121,7 @@ class _Reader:
             backends=backends,
             tools=tools,
             roles=roles,
+            clients=clients,
         )
 
     def _require_sections(self) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker.canonical import Json
+from broker.canonical import Json, digest
+from broker.tools_toml import parse
 from broker.verify import ALGORITHMS, key_set_from_jwks
 
 
@@ -82,3 +83,23 @@ def test_a_missing_tools_toml_is_named(tmp_path: Path) -> None:
     done = broker(tmp_path / "missing.toml", "list")
     assert done.returncode == 2
     assert "missing.toml" in done.stderr
+
+
+def test_a_secret_for_a_client_is_shown_once_and_its_digest_is_what_tools_toml_has(config: Path) -> None:
+    command = [str(Path(sys.executable).with_name("broker")), "keys", "secret"]
+    first, second = (
+        json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True, timeout=30).stdout)
+        for _ in range(2)
+    )
+    assert first["secret"] != second["secret"]
+    assert len(first["secret"]) >= 43
+    assert first["secret_sha256"] == digest(first["secret"].encode())
+    shown = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.splitlines()
+    assert [line.partition(":")[0] for line in shown] == ["for the client", "for tools.toml"]
+    line = shown[1].partition(": ")[2]
+    text = f'{config.read_text()}[clients.nightly]\nauth = "client_secret_basic"\n{line}\n'
+    catalog = parse(text.encode(), source="tools.toml", folder=config.parent)
+    secret = shown[0].partition(": ")[2]
+    assert catalog.clients["nightly"].secret_sha256 == digest(secret.encode())

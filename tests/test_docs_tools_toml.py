@@ -11,7 +11,14 @@ from pydantic import BaseModel
 
 from broker.schema_rules import MAX_SCHEMAS
 from broker.toml_document import MAX_DEPTH
-from broker.tools_grammar import BackendSection, BrokerSection, GrantSection, IssuerSection, ToolSection
+from broker.tools_grammar import (
+    BackendSection,
+    BrokerSection,
+    ClientSection,
+    GrantSection,
+    IssuerSection,
+    ToolSection,
+)
 from broker.tools_toml import MAX_BYTES, parse
 from broker.tools_values import MAX_ARGUMENTS, MAX_RESPONSE
 
@@ -27,6 +34,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "[backends.NAME]": BackendSection,
     "[tools.NAME]": ToolSection,
     "[roles.NAME]": GrantSection,
+    "[clients.NAME]": ClientSection,
 }
 
 
@@ -37,7 +45,7 @@ def rows(section: str) -> dict[str, list[str]]:
 
 
 def test_all_snippets_are_one_good_catalog() -> None:
-    assert len(SNIPPETS) == 8
+    assert len(SNIPPETS) == 9
     catalog = parse("\n".join(SNIPPETS).encode(), source="tools.toml", folder=Path("/"))
     assert set(catalog.tools) == {"orders_refund", "stock_get"}
     assert catalog.roles["auditor"].grants[0].until_s == 1893456000

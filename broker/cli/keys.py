@@ -6,10 +6,12 @@ A running broker follows by itself. The first command makes the keys where there
 import argparse
 import json
 import os
+import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from broker.canonical import digest
 from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.keys import KeyRing
@@ -23,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         examples="broker keys list\nbroker keys rotate\nbroker keys publish --to jwks.json",
         exits="0 done, 2 it could not be done",
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|rotate|publish")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|rotate|publish|secret")
 
     listing = actions.add_parser("list", help="every key, and until when something of it may be alive")
     describe(
@@ -51,13 +53,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     publishing.add_argument("--to", type=Path, metavar="FILE", help="this file (default: to stdout)")
 
-    for action in (listing, rotating):
+    making = actions.add_parser("secret", help="make a secret for an OAuth client")
+    describe(
+        making,
+        what="A random secret for a client of the token endpoint, and the line that tools.toml has of it: a\n"
+        "digest. The secret is shown this once and kept nowhere.",
+        examples="broker keys secret\nbroker keys secret --json",
+        exits="0 made, 2 it was called with something it cannot use",
+    )
+
+    for action in (listing, rotating, making):
         action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
     for action in (listing, rotating, publishing):
         config_option(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "secret":
+        _make_secret(as_json=arguments.json)
+        return 0
     now_s = int(time.time())
     ring = KeyRing.open(places(arguments.config).keys, now_s=now_s)
     match arguments.action:
@@ -79,6 +93,15 @@ def _list(ring: KeyRing, now_s: int, *, as_json: bool) -> None:
         else:
             until = "" if key.until_s is None else f"  until {_date(key.until_s)}"
             print(f"{key.kid}  {key.state:<8}  made {_date(key.created_s)}{until}")
+
+
+def _make_secret(*, as_json: bool) -> None:
+    secret = secrets.token_urlsafe(32)
+    line = digest(secret.encode())
+    if as_json:
+        print(json.dumps({"secret": secret, "secret_sha256": line}))
+    else:
+        print(f'for the client: {secret}\nfor tools.toml: secret_sha256 = "{line}"')
 
 
 def _publish(ring: KeyRing, now_s: int, to: Path | None) -> None:
