@@ -15,7 +15,8 @@ from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.keys import KeyRing
 from broker.record import Record
-from broker.store.ledger import Append, Ask, Ledger, body_of, connect, settle
+from broker.store.connection import connect
+from broker.store.ledger import Append, Ask, Ledger, body_of, settle
 from broker.store.protocols import Entry
 
 BROKER = str(Path(sys.executable).with_name("broker"))

@@ -15,7 +15,8 @@ from broker.jwks import FileKeys, KeySource, UrlKeys
 from broker.jws import MAX_BYTES, UnverifiedJws, parse_compact, parse_json_strict
 from broker.session import Session, opened_record
 from broker.session_claims import SESSION_TYP
-from broker.store.protocols import Sessions, StoredSession
+from broker.store.protocols import Sessions, StoredSession, Unmet
+from broker.store.refusals import rejection
 from broker.verify import ALGORITHMS, Algorithm, KeySet, verify_compact, verify_parsed
 
 VERIFIED_MS = 5 * 60 * 1000
@@ -162,7 +163,10 @@ class Authenticator:
         session = verified.session
         if session.kind == "issuer":
             opened = opened_record(session, catalog=catalog.digest)
-            session = _settled(session, await self.sessions.open_session(session, opened))
+            kept = await self.sessions.open_session(session, opened)
+            if isinstance(kept, Unmet):
+                raise rejection(kept)
+            session = _settled(session, kept)
         else:
             session = _settled(session, await self.sessions.find(session.sid))
         self._known[fingerprint] = _Known(

@@ -79,11 +79,11 @@ def opened_record(session: Session, *, catalog: str) -> Record:
     )
 
 
-def revoked_record(session: Session, *, now_ms: int) -> Record:
-    """`session.revoked`."""
+def revoked_record(session: Session, *, now_ms: int, sessions: int = 1) -> Record:
+    """`session.revoked`. `sessions` is how many living ones ended: this one, and those below it."""
     return Record(
         event="session.revoked",
         time_ms=now_ms,
         chain=session.chain,
-        fields={"sid": session.sid, "issuer": session.issuer},
+        fields={"sid": session.sid, "issuer": session.issuer, "sessions": sessions},
     )

@@ -16,6 +16,7 @@ from broker.claims import CallClaims
 from broker.issue import Ask, Denied, Issued, Issuer
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
+from broker.revocation import Revocation
 from broker.session import Assertion, Session, opened_record, revoked_record
 from broker.session_claims import SessionClaims
 from broker.store.memory import MemoryStore
@@ -160,8 +161,12 @@ class LittleBroker:
         )
 
     async def revoke(self, session: Session) -> None:
-        record = revoked_record(session, now_ms=self.now_ms)
-        assert await self.store.revoke(session.sid, now_ms=self.now_ms, record=record)
+        revoked = await self.store.revoke(
+            Revocation(kind="session", name=session.sid),
+            now_ms=self.now_ms,
+            record=lambda ended: revoked_record(session, now_ms=self.now_ms, sessions=ended),
+        )
+        assert revoked.news
 
     async def issue(self, credential: str, tool: str, **arguments: Json) -> Issued | Denied:
         return await self.issuer.issue(Ask(credential=credential, tool=tool, arguments=arguments))

@@ -35,9 +35,10 @@ from broker.jws import parse_compact
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.request import RequestBinding
+from broker.revocation import Revocation
 from broker.session import Session, opened_record, revoked_record
 from broker.session_claims import SessionClaims
-from broker.store.ledger import Connection, Rows, connect
+from broker.store.connection import Connection, Rows, connect
 from broker.store.protocols import Entry, Unmet
 from broker.store.sqlite import Store
 
@@ -169,8 +170,12 @@ class House:
         return [json.loads(row[0]) for row in rows]
 
     async def revoke(self, session: Session) -> None:
-        record = revoked_record(session, now_ms=NOW_MS)
-        assert await self.store.revoke(session.sid, now_ms=NOW_MS, record=record)
+        revoked = await self.store.revoke(
+            Revocation(kind="session", name=session.sid),
+            now_ms=NOW_MS,
+            record=lambda ended: revoked_record(session, now_ms=NOW_MS, sessions=ended),
+        )
+        assert revoked.news
 
     async def open_own(self, **changed: Any) -> str:
         """A session of the broker's own, and its credential."""

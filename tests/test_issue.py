@@ -33,7 +33,7 @@ from broker.errors import Code, LogUnavailable
 from broker.issue import Ask, Denied, Issued
 from broker.request import EMPTY_BODY_SHA256, RequestBinding
 from broker.session import Session
-from broker.store.ledger import Connection, Rows, connect
+from broker.store.connection import Connection, Rows, connect
 from broker.store.sqlite import Store
 from broker.verify import verify_compact
 

@@ -120,9 +120,6 @@ class _KeptSessions:
     async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:  # noqa: ARG002
         raise LogUnavailable(_READ_ONLY)
 
-    async def revoke(self, sid: str, *, now_ms: int, record: Record) -> bool:  # noqa: ARG002
-        raise LogUnavailable(_READ_ONLY)
-
 
 def _is_credential(who: str) -> bool:
     # A JWT has two dots, and a session's id has none.

@@ -17,7 +17,7 @@ from broker.merkle import Head
 from broker.places import places
 from broker.plain_text import plain
 from broker.store import history
-from broker.store.ledger import schema, statements
+from broker.store.layout import schema, statements
 
 _MAX_INDEX = 2**63 - 1
 
@@ -193,13 +193,19 @@ def _changed(there: Mapping[str, str]) -> list[LogTampered]:
     with closing(sqlite3.connect(":memory:")) as fresh:
         for statement in statements(schema()):
             fresh.execute(statement)
-        made = history.definitions(fresh)
+        made = _spelled(history.definitions(fresh))
+    there = _spelled(there)
     what = [
         *(f"{name} is missing" for name in made.keys() - there.keys()),
         *(f"{name} was added" for name in there.keys() - made.keys()),
         *(f"{name} was changed" for name in made.keys() & there.keys() if made[name] != there[name]),
     ]
     return [LogTampered(f"the log's {plain(each)}") for each in sorted(what)]
+
+
+def _spelled(definitions: Mapping[str, str]) -> dict[str, str]:
+    """Without the blanks: SQLite adds a column to an older file's table in a spelling of its own."""
+    return {name: "".join(sql.split()) for name, sql in definitions.items()}
 
 
 def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:

@@ -21,6 +21,7 @@ from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.places import Places, log_origin, places
 from broker.record import timestamp
+from broker.revocation import Revocation
 from broker.session import revoked_record
 from broker.store.protocols import StoredSession
 from broker.store.sqlite import Store
@@ -143,8 +144,12 @@ async def _revoke(where: Places, beginning: str) -> int:
             print(f"{beginning!r} begins the ids of {len(found)} sessions: {shown}{more}", file=sys.stderr)
             return 1
         session = found[0].session
-        record = revoked_record(session, now_ms=asked_ms)
-        if await store.revoke(session.sid, now_ms=asked_ms, record=record):
+        revoked = await store.revoke(
+            Revocation(kind="session", name=session.sid),
+            now_ms=asked_ms,
+            record=lambda sessions: revoked_record(session, now_ms=asked_ms, sessions=sessions),
+        )
+        if revoked.news:
             print(f"revoked session {session.sid}: {session.chain}")
         else:
             print(f"session {session.sid} was revoked before: {session.chain}")

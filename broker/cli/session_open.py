@@ -24,6 +24,8 @@ from broker.mint import TokenMinter
 from broker.places import log_origin
 from broker.session import Assertion, Session, opened_record
 from broker.session_claims import SessionClaims
+from broker.store.protocols import Unmet
+from broker.store.refusals import rejection
 from broker.store.sqlite import Store
 from broker.tools_toml import load
 
@@ -128,7 +130,9 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
     keys.signed_until(key.kid, session.expires_s)
     # 2. Kept.
     async with Store.open(Path(catalog.broker.store), origin=log_origin(issuer), now_ms=now_ms) as store:
-        await store.open_session(session, opened_record(session, catalog=catalog.digest))
+        kept = await store.open_session(session, opened_record(session, catalog=catalog.digest))
+    if isinstance(kept, Unmet):
+        raise rejection(kept)
     # 3. Signed.
     credential = TokenMinter(lambda: key).mint_session_credential(
         SessionClaims(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import anyio
 
 from broker.errors import LogUnavailable
-from broker.store.ledger import Connection
+from broker.store.connection import Connection
 from broker.store.sqlite import Store
 
 PATIENCE_S = 3.0

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from broker.checkpoint import Checkpoint, LogVerifier, open_note, sign, split_notes
 from broker.errors import BrokerError, LogTampered
 from broker.merkle import Head
-from broker.store.ledger import Connection, read_head
+from broker.store.connection import Connection
+from broker.store.ledger import read_head
 
 T = TypeVar("T")
 

@@ -3,5 +3,9 @@
 APPLICATION_ID = 0x42724B31
 """SQLite's `application_id`: `BrK1`."""
 
-VERSION = 1
-"""SQLite's `user_version`: of the tables. Raised where an older broker could not read them."""
+VERSION = 2
+"""SQLite's `user_version`: of the tables. Raised where an older broker must not write them: the first one
+knows of no session that ends with another."""
+
+READABLE = (1, 2)
+"""What a reader takes. Who writes brings the file to `VERSION` first."""

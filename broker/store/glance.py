@@ -10,8 +10,8 @@ from urllib.parse import quote
 from broker.errors import LogUnavailable
 from broker.record import timestamp
 from broker.session import Session
-from broker.store.ledger import find_session
 from broker.store.protocols import StoredSession
+from broker.store.sessions import find_session
 
 
 def stored_session(path: Path, sid: str) -> StoredSession | None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
 from broker.merkle import Head, root_of
-from broker.store.file_format import APPLICATION_ID, VERSION
+from broker.store.file_format import APPLICATION_ID, READABLE
 
 Body: TypeAlias = Mapping[str, Any]
 
@@ -91,8 +91,9 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if kind != APPLICATION_ID:
                 raise LogUnavailable(f"{path} is no delegation log; name its file with --store")
-            if version != VERSION:
-                raise LogUnavailable(f"{path} is a log of version {version}; this reads version {VERSION}")
+            if version not in READABLE:
+                known = " and ".join(map(str, READABLE))
+                raise LogUnavailable(f"{path} is a log of version {version}; this reads versions {known}")
             yield connection
         finally:
             connection.close()

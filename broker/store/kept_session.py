@@ -1,4 +1,4 @@
-"""A session as it is stored: to and from one JSON text."""
+"""A session, and an offer of one, as it is stored: to and from one JSON text."""
 
 import json
 from typing import Any, cast
@@ -8,6 +8,7 @@ from broker.chain import Chain, Principal
 from broker.limit import Limit
 from broker.schema import Schema
 from broker.session import Assertion, Session
+from broker.store.protocols import Offer
 
 
 def to_text(session: Session) -> str:
@@ -50,6 +51,28 @@ def from_text(sid: str, text: str, *, opened_ms: int, expires_s: int) -> Session
         tenant=body.get("tenant"),
         jkt=body.get("jkt"),
         may_act=Principal(*body["may_act"]) if body.get("may_act") else None,
+    )
+
+
+def offer_to_text(offer: Offer) -> str:
+    session = offer.session
+    body: dict[str, Json] = {
+        "sid": session.sid,
+        "opened_ms": session.opened_ms,
+        "expires_s": session.expires_s,
+        "session": to_text(session),
+        "agent": [offer.agent.iss, offer.agent.sub],
+    }
+    return canonical_json(body).decode()
+
+
+def offer_from_text(code_sha256: str, text: str, *, expires_s: int) -> Offer:
+    body = cast("dict[str, Any]", json.loads(text))
+    session = from_text(
+        body["sid"], body["session"], opened_ms=body["opened_ms"], expires_s=body["expires_s"]
+    )
+    return Offer(
+        code_sha256=code_sha256, session=session, agent=Principal(*body["agent"]), expires_s=expires_s
     )
 
 

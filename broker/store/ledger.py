@@ -1,54 +1,18 @@
 """The SQLite file: what one transaction may do to it. Synchronous; one thread at a time."""
 
-import secrets
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from broker.errors import LogUnavailable
 from broker.merkle import Head, leaf_hash
 from broker.record import Record, timestamp
-from broker.session import Session
-from broker.store import kept_session
-from broker.store.file_format import APPLICATION_ID, VERSION
-from broker.store.protocols import Appended, Entry, SpendCondition, StoredSession, Unmet
-
-BUSY_MS = 5000
-
-T = TypeVar("T")
-
-
-class Rows(Protocol):
-    """What `execute` gives."""
-
-    def fetchone(self) -> Any: ...  # noqa: ANN401 - a row is what its SQL says
-
-    def fetchall(self) -> list[Any]: ...
-
-
-class Connection(Protocol):
-    """What is used of a connection: so that a test can bring one whose disk fails."""
-
-    def execute(self, sql: str, parameters: Any = ..., /) -> Rows: ...  # noqa: ANN401
-
-    def close(self) -> None: ...
-
-
-Connect: TypeAlias = Callable[[Path], Connection]
-
-
-def connect(path: Path) -> Connection:
-    """A connection of the standard library, in which every transaction is spelled out."""
-    return sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-
-
-def schema() -> str:
-    """The file's own SQL."""
-    return resources.files("broker.store").joinpath("schema.sql").read_text(encoding="utf-8")
+from broker.store import sessions, spends
+from broker.store.connection import BUSY_MS, Connect, Connection
+from broker.store.layout import prepare, require_version
+from broker.store.protocols import Appended, Entry, Unmet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +24,18 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
-    session: Session
-    body: bytes
+class Change:
+    """A change of what lies beside the records, with the record of it: it may append, and does not where it
+    changes nothing."""
+
+    change: Callable[[Connection, sessions.Append], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeSession:
-    sid: str
-    now_ms: int
-    body: bytes
+class Look:
+    """Which condition of an entry does not hold, with nothing marked or appended."""
+
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +45,7 @@ class Ask:
     question: Callable[[Connection], Any]
 
 
-Operation: TypeAlias = Append | OpenSession | RevokeSession | Ask
+Operation: TypeAlias = Append | Change | Look | Ask
 
 
 def body_of(record: Record, rate_key: str | None = None) -> bytes:
@@ -113,21 +79,7 @@ class Ledger:
         try:
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise LogUnavailable(f"{self._path} is a database of something else; name another store")
-                for statement in statements(schema()):
-                    connection.execute(statement)
-                connection.execute(
-                    "INSERT INTO meta VALUES ('origin', ?)", (f"{origin}/{secrets.token_hex(4)}",)
-                )
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
-                raise LogUnavailable(
-                    f"{self._path} is of version {version}; this broker reads version {VERSION}"
-                )
+            prepare(connection, self._path, origin)
             self.origin = str(connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()[0])
             connection.execute("COMMIT")
         except LogUnavailable:
@@ -154,7 +106,8 @@ class Ledger:
 
         What must hold:
 
-        1. Nobody else writes meanwhile: another process's records get other places.
+        1. Nobody else writes meanwhile: another process's records get other places. And nobody has made
+           the file one that this broker does not know.
         2. Each condition is decided on what the log holds at that moment, entries before it in this
            same transaction included; where one fails, its refusal is appended instead.
         3. Records, head, spends and sessions change together or not at all.
@@ -168,6 +121,7 @@ class Ledger:
             connection = self._connection or self._open()
             # 1. Alone.
             connection.execute("BEGIN IMMEDIATE")
+            require_version(connection)
             transaction = _Transaction(connection)
             # 2. Decide.
             answers = [transaction.apply(operation) for operation in operations]
@@ -198,23 +152,18 @@ class _Transaction:
         self._head = read_head(connection)
         self._bodies: list[bytes] = []
         self._alive: dict[str, Unmet | None] = {}
-        self._counts: dict[tuple[str, int], int] = {}
-        self._floor: int | None = None
+        self._counts: dict[str, int] = {}
 
     def apply(self, operation: Operation) -> Any:  # noqa: ANN401 - each operation has its own answer
         match operation:
             case Append(entry=entry, body=body):
-                unmet = self._unmet(entry)
-                if unmet is not None:
-                    if entry.otherwise is None:
-                        return Appended(-1, unmet)
-                    other = entry.otherwise(unmet)
-                    return Appended(self._append(other.to_bytes()), unmet)
-                return Appended(self._append(body))
-            case OpenSession():
-                return self._open_session(operation)
-            case RevokeSession():
-                return self._revoke_session(operation)
+                return self._entry(entry, body)
+            case Change(change=change):
+                # It may end any number of sessions.
+                self._alive.clear()
+                return change(self._connection, self._append)
+            case Look(entry=entry):
+                return self._look(entry)
             case Ask(question=question):
                 return question(self._connection)
 
@@ -236,111 +185,54 @@ class _Transaction:
         self._bodies.append(body)
         return place
 
-    def _unmet(self, entry: Entry) -> Unmet | None:
-        if entry.sid is not None:
-            if entry.sid not in self._alive:
-                self._alive[entry.sid] = self._session(entry.sid)
-            if self._alive[entry.sid] is not None:
-                return self._alive[entry.sid]
+    def _entry(self, entry: Entry, body: bytes) -> Appended:
+        found = self._decide(entry)
+        if found is True:
+            return Appended(-1, repeated=True)
+        if found is not False:
+            if entry.otherwise is None:
+                return Appended(-1, found)
+            return Appended(self._append(entry.otherwise(found).to_bytes()), found)
         if entry.rate is not None:
-            counted = (entry.rate.key, entry.rate.since_ms)
-            sql = "SELECT count(*) FROM record WHERE rate_key = ? AND time > ?"
-            count = self._connection.execute(
-                sql, (entry.rate.key, timestamp(entry.rate.since_ms))
-            ).fetchone()[0]
-            # Those of this very transaction are not in the table yet, and all of them are recent.
-            count += sum(number for (key, _), number in self._counts.items() if key == entry.rate.key)
-            if count >= entry.rate.limit:
-                return Unmet.RATE_EXCEEDED
-            self._counts[counted] = self._counts.get(counted, 0) + 1
-        if entry.spend is not None and not self._spend(entry.spend):
-            return Unmet.SPENT
+            self._counts[entry.rate.key] = self._counts.get(entry.rate.key, 0) + 1
+        return Appended(self._append(body))
+
+    def _decide(self, entry: Entry) -> Unmet | bool:
+        """The first condition that does not hold; else whether all this was done before. The spend is last:
+        it alone leaves a mark."""
+        unmet = self._session_gone(entry) or self._rate_exceeded(entry)
+        if unmet is not None:
+            return unmet
+        return False if entry.spend is None else spends.spend(self._connection, entry.spend)
+
+    def _look(self, entry: Entry) -> Unmet | None:
+        unmet = self._session_gone(entry) or self._rate_exceeded(entry)
+        if unmet is not None or entry.spend is None:
+            return unmet
+        return spends.look(self._connection, entry.spend)
+
+    def _rate_exceeded(self, entry: Entry) -> Unmet | None:
+        if entry.rate is None:
+            return None
+        sql = "SELECT count(*) FROM record WHERE rate_key = ? AND time > ?"
+        values = (entry.rate.key, timestamp(entry.rate.since_ms))
+        count = self._connection.execute(sql, values).fetchone()[0]
+        # Those of this very transaction are not in the table yet, and all of them are recent.
+        count += self._counts.get(entry.rate.key, 0)
+        return Unmet.RATE_EXCEEDED if count >= entry.rate.limit else None
+
+    def _session_gone(self, entry: Entry) -> Unmet | None:
+        if entry.sid is not None and (unmet := self._standing(entry.sid)) is not None:
+            return unmet
+        if entry.sid_if_known is not None:
+            unmet = self._standing(entry.sid_if_known)
+            return None if unmet is Unmet.SESSION_UNKNOWN else unmet
         return None
 
-    def _spend(self, spend: SpendCondition) -> bool:
-        if spend.keep_until_s <= self._spent_floor():
-            return False
-        marked = self._connection.execute(
-            "INSERT INTO spent VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1",
-            (spend.jti, spend.keep_until_s),
-        ).fetchone()
-        return marked is not None
-
-    def _spent_floor(self) -> int:
-        """Spends that were kept until then have been forgotten: whether they happened is not known."""
-        if self._floor is None:
-            sql = "SELECT value FROM meta WHERE key = 'spent_floor'"
-            row = self._connection.execute(sql).fetchone()
-            self._floor = -1 if row is None else int(row[0])
-        return self._floor
-
-    def _session(self, sid: str) -> Unmet | None:
-        row = self._connection.execute("SELECT revoked_ms FROM session WHERE sid = ?", (sid,)).fetchone()
-        if row is None:
-            return Unmet.SESSION_UNKNOWN
-        return None if row[0] is None else Unmet.SESSION_REVOKED
-
-    def _open_session(self, operation: OpenSession) -> StoredSession:
-        session = operation.session
-        kept = find_session(self._connection, session.sid)
-        if kept is not None:
-            return kept
-        self._connection.execute(
-            "INSERT INTO session VALUES (?, ?, ?, ?, NULL)",
-            (session.sid, kept_session.to_text(session), session.opened_ms, session.expires_s),
-        )
-        self._alive.pop(session.sid, None)
-        self._bodies.append(operation.body)
-        return StoredSession(session=session, revoked_ms=None)
-
-    def _revoke_session(self, operation: RevokeSession) -> bool:
-        self._connection.execute(
-            "UPDATE session SET revoked_ms = ? WHERE sid = ? AND revoked_ms IS NULL",
-            (operation.now_ms, operation.sid),
-        )
-        if not self._connection.execute("SELECT changes()").fetchone()[0]:
-            return False
-        self._alive.pop(operation.sid, None)
-        self._bodies.append(operation.body)
-        return True
-
-
-def find_session(connection: Connection, sid: str) -> StoredSession | None:
-    """The session of that id, as it was kept."""
-    row = connection.execute(
-        "SELECT sid, body, opened_ms, expires_s, revoked_ms FROM session WHERE sid = ?", (sid,)
-    ).fetchone()
-    return None if row is None else _stored(row)
-
-
-def list_sessions(connection: Connection, *, now_s: int, everything: bool) -> list[StoredSession]:
-    """The living ones, or all, the newest first."""
-    rows = connection.execute(
-        "SELECT sid, body, opened_ms, expires_s, revoked_ms FROM session"
-        " WHERE ? OR (expires_s > ? AND revoked_ms IS NULL) ORDER BY opened_ms DESC, sid",
-        (everything, now_s),
-    ).fetchall()
-    return [_stored(row) for row in rows]
-
-
-def prune_spent(connection: Connection, *, before_s: int, most: int) -> None:
-    """Forget spends that no clock within the leeway could accept again; a bounded number at once.
-
-    How far was forgotten is remembered: a clock that jumps forward, forgets, and is set back must not
-    bring a spent token to life.
-    """
-    row = connection.execute(
-        "SELECT max(keep_until_s) FROM"
-        " (SELECT keep_until_s FROM spent WHERE keep_until_s < ? ORDER BY keep_until_s LIMIT ?)",
-        (before_s, most),
-    ).fetchone()
-    if row[0] is not None:
-        connection.execute("DELETE FROM spent WHERE keep_until_s <= ?", row)
-        connection.execute(
-            "INSERT INTO meta VALUES ('spent_floor', ?)"
-            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), excluded.value)",
-            (str(row[0]),),
-        )
+    def _standing(self, sid: str) -> Unmet | None:
+        if sid not in self._alive:
+            self._alive[sid] = sessions.standing(self._connection, sid)
+        return self._alive[sid]
 
 
 SETTLE_EVERY = 512
@@ -372,12 +264,6 @@ def keep_checkpoint(connection: Connection, size: int, note: str) -> None:
     connection.execute("INSERT OR IGNORE INTO checkpoint VALUES (?, ?)", (size, note))
 
 
-def _stored(row: tuple[str, str, int, int, int | None]) -> StoredSession:
-    sid, body, opened_ms, expires_s, revoked_ms = row
-    session = kept_session.from_text(sid, body, opened_ms=opened_ms, expires_s=expires_s)
-    return StoredSession(session=session, revoked_ms=revoked_ms)
-
-
 def read_head(connection: Connection) -> Head:
     size, frontier = connection.execute("SELECT size, frontier FROM head").fetchone()
     return Head.from_bytes(size, frontier)
@@ -394,18 +280,6 @@ def _insert(connection: Connection, sql: str, width: int, values: Sequence[objec
     for at in range(0, len(values), step):
         part = values[at : at + step]
         connection.execute(f"{sql} {','.join([row] * (len(part) // width))}", part)
-
-
-def statements(sql: str) -> Iterable[str]:
-    """The statements of a file, comments left out. A trigger's body ends with its END."""
-    statement = ""
-    for line in sql.splitlines():
-        if line.startswith("--"):
-            continue
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement.strip()
-            statement = ""
 
 
 def _unavailable(error: Exception) -> LogUnavailable:

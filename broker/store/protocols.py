@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from broker.chain import Principal
 from broker.record import Record
+from broker.revocation import Revocation
 from broker.session import Session
 
 
@@ -17,6 +18,7 @@ class Unmet(StrEnum):
     SESSION_REVOKED = "session_revoked"
     RATE_EXCEEDED = "rate_exceeded"
     SPENT = "spent"
+    REVOKED = "revoked"
     PRINCIPAL_REVOKED = "principal_revoked"
     CLAIM_UNKNOWN = "claim_unknown"
 
@@ -39,8 +41,8 @@ class SpendCondition:
     """`jti` was never spent before. Kept until `keep_until_s` (Unix seconds) at least.
 
     Attributes:
-        by: who spends it; with `consume_id`, the same spend may be asked for again by the same one, whose
-            answer was lost, and is answered as it was the first time.
+        by: who spends it; with a `consume_id` that is not empty, the same spend may be asked for again by
+            the same one, whose answer was lost, and is answered as it was the first time.
     """
 
     jti: str
@@ -54,13 +56,15 @@ class Entry:
     """A record to append if its conditions hold, decided in the transaction that appends it.
 
     Attributes:
-        sid: this session is known and not revoked.
+        sid: this session is known and not revoked; nothing that it is a part of is, either.
+        sid_if_known: this session is not revoked, as far as this file knows of it.
         otherwise: the record to append in place of `record` where that condition fails. Called in
             the writer's thread, and seldom.
     """
 
     record: Record
     sid: str | None = None
+    sid_if_known: str | None = None
     rate: RateCondition | None = None
     spend: SpendCondition | None = None
     otherwise: Callable[[Unmet], Record] | None = None
@@ -68,10 +72,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where the record stands, and which condition failed, if one did."""
+    """Where the record stands, and which condition failed, if one did.
+
+    Attributes:
+        index: -1 where nothing was appended.
+        repeated: the same spend was asked for again, by the same one: it was done before, and nothing
+            was appended.
+    """
 
     index: int
     unmet: Unmet | None = None
+    repeated: bool = False
 
 
 class Log(Protocol):
@@ -87,6 +98,15 @@ class Log(Protocol):
 
         Raises:
             LogUnavailable: it is not in the log, and never will be. Also where the queue is full.
+        """
+        ...
+
+    async def unmet(self, entry: Entry) -> Unmet | None:
+        """Which condition of the entry does not hold now. Nothing is marked or appended: what is true
+        of the answer is over when it is there.
+
+        Raises:
+            LogUnavailable: it cannot be told.
         """
         ...
 
@@ -110,21 +130,6 @@ class StoredSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation:
-    """Something that is good no more, and everything below it.
-
-    Attributes:
-        kind: `token` (a `jti`), `session` (a `sid`), `actor` or `subject` (a `sub` of an `iss`; an actor
-            anywhere in a chain), `issuer` (its name in the catalog), `tenant` (its name).
-        iss: the namespace of an actor or a subject; empty for the other kinds.
-    """
-
-    kind: Literal["token", "session", "actor", "subject", "issuer", "tenant"]
-    name: str
-    iss: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """A part of a session's rights, kept under a claim code until the named agent fetches it.
 
@@ -144,9 +149,15 @@ class Offer:
 class Sessions(Protocol):
     """The sessions, in the same file as the log: so that an append can ask whether one is revoked."""
 
-    async def open_session(self, session: Session, record: Record) -> StoredSession:
-        """Keep the session and append the record, in one transaction; durable when it returns. Where
-        the `sid` is known already, nothing is written and the kept one is returned.
+    async def open_session(self, session: Session, record: Record) -> StoredSession | Unmet:
+        """Keep the session and append the record, in one transaction; durable when it returns.
+
+        1. Where the `sid` is known already, nothing is written and the kept one is returned, revoked or not.
+        2. Its parent, if it has one, is known (SESSION_UNKNOWN) and not revoked (SESSION_REVOKED), and does
+           not end before it (SESSION_UNKNOWN: by then there would be no parent).
+        3. Nobody in its chain, nor its issuer, nor its tenant is revoked by name (PRINCIPAL_REVOKED).
+
+        Where that does not hold nothing is written; `refusals.rejection` says it in words.
 
         Raises:
             LogUnavailable: nothing was written.
@@ -159,7 +170,146 @@ class Sessions(Protocol):
         """The living ones, or everything, the newest first."""
         ...
 
-    async def revoke(self, sid: str, *, now_ms: int, record: Record) -> bool:
-        """Revoke, and append the record, in one transaction. False where it was revoked already or is
-        unknown (nothing is written)."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """What a revocation did.
+
+    Attributes:
+        sessions: the `sid` of each living session that ended by it, in no order.
+        news: False where it was revoked before, or there is no such session or token: then nothing was
+            written.
+    """
+
+    sessions: tuple[str, ...]
+    news: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A revocation by name that holds, and since when (Unix time in milliseconds)."""
+
+    revocation: Revocation
+    since_ms: int
+
+
+class Revocations(Protocol):
+    """What is good no more. All of it is decided by the transaction that appends."""
+
+    async def revoke(
+        self,
+        revocation: Revocation,
+        *,
+        now_ms: int,
+        record: Callable[[int], Record],
+        keep_until_s: int = 0,
+    ) -> Revoked:
+        """Revoke, and append the record, in one transaction; durable when it returns.
+
+        1. A session takes every session below it along; so does each session that a name reaches.
+        2. A name reaches sessions that are opened later, until it is restored.
+        3. A token's `jti` is spent: nobody can spend it in this file any more.
+
+        Args:
+            record: called with how many living sessions ended; in the writer's thread.
+            keep_until_s: for a token, as in `SpendCondition`: its `exp` and twice the leeway at least.
+
+        Raises:
+            LogUnavailable: nothing was written.
+        """
+        ...
+
+    async def restore(self, revocation: Revocation, *, record: Record) -> bool:
+        """Lift a revocation by name: new sessions may open again, ended ones stay ended. False where it
+        did not hold (nothing is written); always for a token or a session.
+
+        Raises:
+            LogUnavailable: nothing was written.
+        """
+        ...
+
+    async def revocations(self) -> Sequence[Standing]:
+        """Those by name that hold, the newest first."""
+        ...
+
+
+class ClaimFault(StrEnum):
+    """Why a claim code was not good. For the log; whoever shows a code hears CLAIM_UNKNOWN of all of them."""
+
+    UNKNOWN = "no such claim code"
+    REDEEMED = "the claim code was redeemed before"
+    EXPIRED = "the claim code is over"
+    WRONG_AGENT = "the claim code is for another agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRedeemed:
+    """Why there is no session.
+
+    Attributes:
+        unmet: CLAIM_UNKNOWN; or, of a good code in the right hands, what became of the session that it is
+            a part of: SESSION_UNKNOWN, SESSION_REVOKED or PRINCIPAL_REVOKED.
+        fault: the exact reason of CLAIM_UNKNOWN, for the log alone; None for the others.
+        offered: the child that the code stands for, for the log; None where there is no such code.
+    """
+
+    unmet: Unmet
+    fault: ClaimFault | None = None
+    offered: Session | None = None
+
+
+class Offers(Protocol):
+    """Parts of a session's rights that wait for their agent."""
+
+    async def offer(self, offer: Offer, record: Record) -> Unmet | None:
+        """Keep it, and append the record, in one transaction. What does not hold, as in `open_session`:
+        then nothing is written. CLAIM_UNKNOWN where the code was given away before.
+
+        Raises:
+            LogUnavailable: nothing was written.
+        """
+        ...
+
+    async def redeem(
+        self,
+        code_sha256: str,
+        *,
+        agent: Principal,
+        now_ms: int,
+        record: Callable[[Session], Record],
+        jkt: str | None = None,
+    ) -> StoredSession | NotRedeemed:
+        """Open the child session that a code stands for, and append the record, in one transaction.
+
+        1. The code is known, was not redeemed, is not over, and is for this very agent.
+        2. What it is a part of stands: see `open_session`.
+        3. It is redeemed from here on. Of any number of racing ones exactly one gets here; a wrong agent, or
+           a parent that does not stand, does not use it up.
+
+        Args:
+            agent: who shows the code, by a verified credential.
+            now_ms: Unix time in milliseconds; the child's `opened_ms`.
+            record: of the child as it is opened; called in the writer's thread.
+            jkt: thumbprint of the key that the agent proved to have: the child is bound to it (RFC 9449 §5).
+
+        Raises:
+            LogUnavailable: nothing was written.
+        """
+        ...
+
+
+class FirstUses(Protocol):
+    """One-time identifiers of other people's assertions: each is taken once."""
+
+    async def first_use(self, kind: str, key: str, *, keep_until_s: int) -> bool:
+        """Whether this is the first use; durable when it returns, over processes and restarts.
+
+        Args:
+            kind: a namespace of our own, `id-jag` or `client-assertion`.
+            key: everything that makes it one: issuer and `jti`, joined so that no two are alike.
+            keep_until_s: Unix time until which it is remembered at least: its `exp` and every leeway.
+
+        Raises:
+            LogUnavailable: it cannot be told, and must not be accepted.
+        """
         ...

@@ -19,7 +19,9 @@ CREATE TABLE record (
     tool TEXT GENERATED ALWAYS AS (json_extract(body, '$.tool')) VIRTUAL,
     backend TEXT GENERATED ALWAYS AS (json_extract(body, '$.backend')) VIRTUAL,
     outcome TEXT GENERATED ALWAYS AS (json_extract(body, '$.outcome')) VIRTUAL,
-    rate_key TEXT GENERATED ALWAYS AS (json_extract(body, '$.rate_key')) VIRTUAL
+    rate_key TEXT GENERATED ALWAYS AS (json_extract(body, '$.rate_key')) VIRTUAL,
+    sid TEXT GENERATED ALWAYS AS (json_extract(body, '$.sid')) VIRTUAL,
+    tenant TEXT GENERATED ALWAYS AS (json_extract(body, '$.tenant')) VIRTUAL
 ) STRICT;
 
 -- One wide index in the order of arrival answers every combination of filters without reading a body. All
@@ -28,6 +30,7 @@ CREATE TABLE record (
 CREATE INDEX record_wide ON record (time, event, sub, agent, tool, backend, outcome, txn);
 CREATE INDEX record_txn ON record (txn, event) WHERE txn IS NOT NULL;
 CREATE INDEX record_rate ON record (rate_key, time) WHERE rate_key IS NOT NULL;
+CREATE INDEX record_tenant ON record (tenant, time) WHERE tenant IS NOT NULL;
 
 -- A guard against accidents: somebody who can write to the file can drop a trigger. What proves that
 -- nobody did is the tree, and a checkpoint that lies elsewhere.
@@ -61,17 +64,47 @@ CREATE TABLE open_call (
     idx INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Whoever revokes marks each session that is reached, so that a call asks one row. `parent` and `tenant` are
+-- what `body` says, for the questions that are asked of many.
 CREATE TABLE session (
     sid TEXT PRIMARY KEY,
     body TEXT NOT NULL,
     opened_ms INTEGER NOT NULL,
     expires_s INTEGER NOT NULL,
-    revoked_ms INTEGER
+    revoked_ms INTEGER,
+    parent TEXT,
+    tenant TEXT
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX session_parent ON session (parent) WHERE parent IS NOT NULL;
+
+-- Tokens, and one-time identifiers of other people's assertions under a prefix. `revoked` is 1 where nobody
+-- spent it and nobody may.
 CREATE TABLE spent (
     jti TEXT PRIMARY KEY,
-    keep_until_s INTEGER NOT NULL
+    keep_until_s INTEGER NOT NULL,
+    by TEXT NOT NULL DEFAULT '',
+    consume_id TEXT NOT NULL DEFAULT '',
+    revoked INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX spent_keep ON spent (keep_until_s);
+
+-- Whose new sessions are refused. What ended because of it is marked there, and stays so when this is lifted.
+CREATE TABLE revocation (
+    kind TEXT NOT NULL,
+    iss TEXT NOT NULL,
+    name TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    PRIMARY KEY (kind, iss, name)
+) STRICT, WITHOUT ROWID;
+
+-- Parts of a session's rights that wait for their agent, under the digest of a code.
+CREATE TABLE offer (
+    code_sha256 TEXT PRIMARY KEY,
+    body TEXT NOT NULL,
+    expires_s INTEGER NOT NULL,
+    redeemed_ms INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX offer_expires ON offer (expires_s);

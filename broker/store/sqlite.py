@@ -12,30 +12,37 @@ from typing import Any
 
 import anyio
 
+from broker.chain import Principal
 from broker.errors import BrokerError, LogUnavailable
 from broker.merkle import Head
 from broker.record import Record
+from broker.revocation import Revocation
 from broker.session import Session
+from broker.store import offers, sessions, spends
+from broker.store.connection import Connect, Connection, connect
 from broker.store.ledger import (
     SETTLE_EVERY,
     Append,
     Ask,
-    Connect,
-    Connection,
+    Change,
     Ledger,
-    OpenSession,
+    Look,
     Operation,
-    RevokeSession,
     body_of,
-    connect,
-    find_session,
     keep_checkpoint,
-    list_sessions,
-    prune_spent,
     read_head,
     settle,
 )
-from broker.store.protocols import Appended, Entry, StoredSession
+from broker.store.protocols import (
+    Appended,
+    Entry,
+    NotRedeemed,
+    Offer,
+    Revoked,
+    Standing,
+    StoredSession,
+    Unmet,
+)
 
 MAX_QUEUE = 10_000
 MAX_BATCH = 512
@@ -56,7 +63,7 @@ class _Job:
 
 
 class Store:
-    """Log, sessions and spends in one file. Implements `Log` and `Sessions`; see there.
+    """Log, sessions and spends in one file. Implements each of `store.protocols`; see there.
 
     The event loop puts jobs into a queue and the writer's thread takes out what is there: one producer,
     one consumer. Records that nobody waits for lie beside the queue until the next batch takes them.
@@ -102,6 +109,10 @@ class Store:
         answer: Appended = await self._do(Append(entry=entry, body=body_of(entry.record, rate_key)))
         return answer
 
+    async def unmet(self, entry: Entry) -> Unmet | None:
+        answer: Unmet | None = await self._do(Look(entry=entry))
+        return answer
+
     def append_soon(self, record: Record) -> None:
         # Too many of them mean that the log has been unavailable for long: the call then shows as
         # unfinished, which is true of what the log knows.
@@ -120,22 +131,80 @@ class Store:
     def ready(self) -> str | None:
         return self._problem
 
-    async def open_session(self, session: Session, record: Record) -> StoredSession:
-        stored: StoredSession = await self._do(OpenSession(session=session, body=record.to_bytes()))
-        return stored
+    async def open_session(self, session: Session, record: Record) -> StoredSession | Unmet:
+        body = record.to_bytes()
+        answer: StoredSession | Unmet = await self._change(
+            lambda connection, append: sessions.open_session(connection, append, session, body)
+        )
+        return answer
 
     async def find(self, sid: str) -> StoredSession | None:
-        found: StoredSession | None = await self.ask(lambda connection: find_session(connection, sid))
+        found: StoredSession | None = await self.ask(
+            lambda connection: sessions.find_session(connection, sid)
+        )
         return found
 
     async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:
         found: list[StoredSession] = await self.ask(
-            lambda connection: list_sessions(connection, now_s=now_s, everything=everything)
+            lambda connection: sessions.list_sessions(connection, now_s=now_s, everything=everything)
         )
         return found
 
-    async def revoke(self, sid: str, *, now_ms: int, record: Record) -> bool:
-        return bool(await self._do(RevokeSession(sid=sid, now_ms=now_ms, body=record.to_bytes())))
+    async def revoke(
+        self,
+        revocation: Revocation,
+        *,
+        now_ms: int,
+        record: Callable[[int], Record],
+        keep_until_s: int = 0,
+    ) -> Revoked:
+        answer: Revoked = await self._change(
+            lambda connection, append: sessions.revoke(
+                connection, append, revocation, now_ms=now_ms, record=record, keep_until_s=keep_until_s
+            )
+        )
+        return answer
+
+    async def restore(self, revocation: Revocation, *, record: Record) -> bool:
+        return bool(
+            await self._change(
+                lambda connection, append: sessions.restore(connection, append, revocation, record)
+            )
+        )
+
+    async def revocations(self) -> Sequence[Standing]:
+        found: list[Standing] = await self.ask(sessions.revocations)
+        return found
+
+    async def offer(self, offer: Offer, record: Record) -> Unmet | None:
+        body = record.to_bytes()
+        answer: Unmet | None = await self._change(
+            lambda connection, append: offers.offer(connection, append, offer, body)
+        )
+        return answer
+
+    async def redeem(
+        self,
+        code_sha256: str,
+        *,
+        agent: Principal,
+        now_ms: int,
+        record: Callable[[Session], Record],
+        jkt: str | None = None,
+    ) -> StoredSession | NotRedeemed:
+        answer: StoredSession | NotRedeemed = await self._change(
+            lambda connection, append: offers.redeem(
+                connection, append, code_sha256, agent=agent, now_ms=now_ms, record=record, jkt=jkt
+            )
+        )
+        return answer
+
+    async def first_use(self, kind: str, key: str, *, keep_until_s: int) -> bool:
+        return bool(
+            await self.ask(
+                lambda connection: spends.first_use(connection, kind, key, keep_until_s=keep_until_s)
+            )
+        )
 
     async def head(self) -> Head:
         """Size and frontier of the log, after everything that was appended before."""
@@ -149,6 +218,9 @@ class Store:
     async def ask(self, question: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 - the question's answer
         """Ask the file something, on the writer's thread. Raises LogUnavailable."""
         return await self._do(Ask(question=question))
+
+    async def _change(self, change: Callable[[Connection, sessions.Append], Any]) -> Any:  # noqa: ANN401
+        return await self._do(Change(change=change))
 
     async def _do(self, operation: Operation) -> Any:  # noqa: ANN401 - each operation has its own answer
         if self._closing:
@@ -202,7 +274,9 @@ class Store:
         return None if self._problem is None else RETRY_S
 
     def _prune(self, connection: Connection) -> None:
-        prune_spent(connection, before_s=self._now_ms() // 1000, most=_PRUNE_MOST)
+        now_s = self._now_ms() // 1000
+        spends.prune(connection, before_s=now_s, most=_PRUNE_MOST)
+        offers.prune(connection, now_s=now_s, most=_PRUNE_MOST)
 
     def _commit(self, jobs: list[_Job], later: list[Append], extra: list[Operation]) -> None:
         operations = [*later, *(job.operation for job in jobs), *extra]

@@ -5,7 +5,7 @@ from typing import Any
 
 import apsw
 
-from broker.store.ledger import BUSY_MS, Rows
+from broker.store.connection import BUSY_MS, Rows
 
 
 class Disk(apsw.VFS):

@@ -9,7 +9,8 @@ from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.record import Event, Record
 from broker.session import Session
-from broker.store.ledger import Append, Ledger, body_of, connect
+from broker.store.connection import connect
+from broker.store.ledger import Append, Ledger, body_of
 from broker.store.protocols import Entry
 
 NOW_MS = 1_790_000_000_000

@@ -11,6 +11,7 @@ from made import NOW_MS, record, session
 
 from broker.errors import LogUnavailable
 from broker.record import Record
+from broker.revocation import Revocation
 from broker.store.memory import MemoryStore
 from broker.store.protocols import Appended, Entry, RateCondition, SpendCondition, Unmet
 from broker.store.sqlite import Store
@@ -31,6 +32,12 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
 
 def refused(unmet: Unmet) -> Record:
     return record("refused", code=unmet.value)
+
+
+async def revoked(store: Either, sid: str) -> bool:
+    revocation = Revocation(kind="session", name=sid)
+    answer = await store.revoke(revocation, now_ms=NOW_MS, record=lambda _: record("session.revoked"))
+    return answer.news
 
 
 async def test_records_stand_in_the_order_in_which_they_were_appended(store: Either) -> None:
@@ -62,7 +69,7 @@ async def test_a_session_is_kept_once(store: Either) -> None:
 async def test_a_revoked_session_is_refused_by_the_append_itself(store: Either) -> None:
     await store.open_session(session("a"), record("session.opened"))
     assert (await store.append(Entry(record=record(), sid="a"))).unmet is None
-    assert await store.revoke("a", now_ms=NOW_MS, record=record("session.revoked"))
+    assert await revoked(store, "a")
     appended = await store.append(Entry(record=record(), sid="a", otherwise=refused))
     assert appended.unmet is Unmet.SESSION_REVOKED
     assert appended.index == 3
@@ -70,9 +77,9 @@ async def test_a_revoked_session_is_refused_by_the_append_itself(store: Either) 
 
 async def test_a_session_is_revoked_once_and_an_unknown_one_never(store: Either) -> None:
     await store.open_session(session("a"), record("session.opened"))
-    assert await store.revoke("a", now_ms=NOW_MS, record=record("session.revoked"))
-    assert not await store.revoke("a", now_ms=NOW_MS, record=record("session.revoked"))
-    assert not await store.revoke("b", now_ms=NOW_MS, record=record("session.revoked"))
+    assert await revoked(store, "a")
+    assert not await revoked(store, "a")
+    assert not await revoked(store, "b")
     assert await store.append(Entry(record=record())) == Appended(2)
 
 
@@ -81,7 +88,7 @@ async def test_living_sessions_are_listed_the_newest_first(store: Either) -> Non
     await store.open_session(session("new", opened_ms=NOW_MS), record("session.opened"))
     await store.open_session(session("over", expires_s=NOW_MS // 1000), record("session.opened"))
     await store.open_session(session("gone"), record("session.opened"))
-    await store.revoke("gone", now_ms=NOW_MS, record=record("session.revoked"))
+    await revoked(store, "gone")
     listed = await store.list_sessions(now_s=NOW_MS // 1000, everything=False)
     assert [each.session.sid for each in listed] == ["new", "old"]
     assert len(await store.list_sessions(now_s=NOW_MS // 1000, everything=True)) == 4

@@ -17,7 +17,8 @@ from made import NOW_MS, record
 
 from broker.errors import LogUnavailable
 from broker.store import history
-from broker.store.ledger import Append, Ledger, body_of, connect
+from broker.store.connection import connect
+from broker.store.ledger import Append, Ledger, body_of
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 

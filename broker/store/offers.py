@@ -1,0 +1,91 @@
+"""Claim codes in the SQLite file: what waits for its agent, and is fetched once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from broker.chain import Principal
+from broker.record import Record
+from broker.session import Session
+from broker.store import kept_session, sessions
+from broker.store.connection import Connection
+from broker.store.protocols import ClaimFault, NotRedeemed, Offer, StoredSession, Unmet
+from broker.store.sessions import Append
+
+KEPT_S = 3600
+"""How long an offer that is over is kept: a late or a second try is told apart in the log from a guess."""
+
+
+def offer(connection: Connection, append: Append, wanted: Offer, body: bytes) -> Unmet | None:
+    """See `protocols.Offers`."""
+    unmet = sessions.may_open(connection, wanted.session)
+    if unmet is not None:
+        return unmet
+    new = connection.execute(
+        "INSERT INTO offer VALUES (?, ?, ?, NULL) ON CONFLICT DO NOTHING RETURNING 1",
+        (wanted.code_sha256, kept_session.offer_to_text(wanted), wanted.expires_s),
+    ).fetchone()
+    if new is None:
+        return Unmet.CLAIM_UNKNOWN
+    append(body)
+    return None
+
+
+def redeem(
+    connection: Connection,
+    append: Append,
+    code_sha256: str,
+    *,
+    agent: Principal,
+    now_ms: int,
+    record: Callable[[Session], Record],
+    jkt: str | None,
+) -> StoredSession | NotRedeemed:
+    """See `protocols.Offers`."""
+    row = connection.execute(
+        "SELECT body, expires_s, redeemed_ms FROM offer WHERE code_sha256 = ?", (code_sha256,)
+    ).fetchone()
+    # 1. Known, new, in time, and for this agent.
+    if row is None:
+        return NotRedeemed(unmet=Unmet.CLAIM_UNKNOWN, fault=ClaimFault.UNKNOWN)
+    body, expires_s, redeemed_ms = row
+    kept = kept_session.offer_from_text(code_sha256, body, expires_s=expires_s)
+    fault = claim_fault(kept, agent=agent, now_ms=now_ms, redeemed=redeemed_ms is not None)
+    if fault is not None:
+        return NotRedeemed(unmet=Unmet.CLAIM_UNKNOWN, fault=fault, offered=kept.session)
+    if sessions.find_session(connection, kept.session.sid) is not None:
+        # Another code for the same session: whoever fetched that one has it.
+        return NotRedeemed(unmet=Unmet.CLAIM_UNKNOWN, fault=ClaimFault.REDEEMED, offered=kept.session)
+    # 2. What it is a part of.
+    session = opened(kept, now_ms=now_ms, jkt=jkt)
+    child = sessions.open_session(connection, append, session, record(session).to_bytes())
+    if isinstance(child, Unmet):
+        return NotRedeemed(unmet=child, offered=kept.session)
+    # 3. Once.
+    connection.execute("UPDATE offer SET redeemed_ms = ? WHERE code_sha256 = ?", (now_ms, code_sha256))
+    return child
+
+
+def claim_fault(kept: Offer, *, agent: Principal, now_ms: int, redeemed: bool) -> ClaimFault | None:
+    """Why the code is not good for this agent now."""
+    if agent != kept.agent:
+        return ClaimFault.WRONG_AGENT
+    if redeemed:
+        return ClaimFault.REDEEMED
+    if now_ms // 1000 >= min(kept.expires_s, kept.session.expires_s):
+        return ClaimFault.EXPIRED
+    return None
+
+
+def opened(kept: Offer, *, now_ms: int, jkt: str | None) -> Session:
+    """The child, as it opens now, bound to the key of whoever fetches it."""
+    return replace(kept.session, opened_ms=now_ms, jkt=kept.session.jkt if jkt is None else jkt)
+
+
+def prune(connection: Connection, *, now_s: int, most: int) -> None:
+    """Forget offers that have been over for long; a bounded number at once. One that is not there is not
+    good either, so a clock that is set back brings none to life."""
+    connection.execute(
+        "DELETE FROM offer WHERE code_sha256 IN"
+        " (SELECT code_sha256 FROM offer WHERE expires_s < ? ORDER BY expires_s LIMIT ?)",
+        (now_s - KEPT_S, most),
+    )
