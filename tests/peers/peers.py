@@ -53,8 +53,8 @@ def install() -> None:
         except subprocess.TimeoutExpired:
             _without(f"`npm ci` took more than {INSTALL_S} s")
         if done.returncode != 0:
-            if _AWAY.search(done.stderr):
-                _without(f"the registry of `npm ci` cannot be reached: {done.stderr[-500:]}")
+            if away := _AWAY.search(done.stderr):
+                _without(f"the registry that npm is set up with cannot be reached: {away[0]}")
             pytest.fail(f"`npm ci` in {HERE.name}: {done.stderr}")
         stamp.write_text(locked)
 
