@@ -14,6 +14,9 @@ from broker.policy import Refused, fits, roles_for, visible
 from broker.schema import Schema, SchemaMistake
 from broker.session import Session
 
+TOOL = "delegate"
+"""The built-in tool by which an agent hands on; no name for a tool of a catalog."""
+
 MAX_CONDITIONS = 16 * 1024
 """Bytes of the conditions of one step, as canonical JSON. Each call of the child is held against them."""
 

@@ -6,9 +6,13 @@ from fnmatch import fnmatchcase
 from typing import cast
 
 from broker.catalog import Backend, BrokerSettings, Issuer, Tool
+from broker.delegation import TOOL
 from broker.toml_document import Table, entry_at
 from broker.toml_lines import KeyPath
 from broker.tools_mistakes import Mistakes
+
+BROKER = "broker"
+"""The issuer of the sessions that nobody else vouches for."""
 
 _ALIKE = str.maketrans("01i", "oll")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -81,6 +85,9 @@ class Across:
         backends: Mapping[str, Backend],
     ) -> None:
         own = {} if settings is None else {settings.issuer: "the broker itself"}
+        if BROKER in self._names("issuers"):
+            problem = "is taken: sessions that the broker opens itself have this issuer"
+            self._mistakes.note(("issuers", BROKER), problem)
         for name, issuer in issuers.items():
             if issuer.issuer in own:
                 self._mistakes.note(
@@ -99,6 +106,9 @@ class Across:
         looks: dict[str, str] = {}
         for name in self._names("tools"):
             look = re.sub(r"[-_.]", "", name).lower().translate(_ALIKE)
+            if look == TOOL:
+                problem = f"is taken: `{TOOL}` is the broker's own tool, and this looks like it"
+                self._mistakes.note(("tools", name), problem)
             if look in looks:
                 self._mistakes.note(
                     ("tools", name), f"looks like tools.{looks[look]}: a model would mix them up"

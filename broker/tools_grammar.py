@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from broker.catalog import Rate
+from broker.chain import MAX_ACTORS
 from broker.places import DEFAULT_KEYS, DEFAULT_STORE
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -75,6 +77,7 @@ class BrokerSection(Section):
     checkpoint_every: Duration = 60
     max_arguments: Size = 256 * 1024
     max_calls: Annotated[int, Field(ge=1, le=1024)] = 16
+    max_actors: Annotated[int, Field(ge=1, le=MAX_ACTORS)] = 5
 
 
 class RoleRuleSection(Section):
@@ -128,8 +131,16 @@ class GrantSection(Section):
     until: Annotated[int, BeforeValidator(_moment)] | None = None
 
 
+class DelegateSection(Section):
+    to: Annotated[list[Text], Field(min_length=1)]
+    issuer: Text = "broker"
+    tools: Annotated[list[Text], Field(min_length=1)]
+    for_s: Annotated[Duration, Field(alias="for")]
+
+
 class RoleSection(Section):
     grants: list[GrantSection] = []
+    delegate: list[DelegateSection] = []
 
 
 class ImpersonationSection(Section):
@@ -158,4 +169,10 @@ INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,
     (RoleSection, "grants"): GrantSection,
     (ClientSection, "impersonate"): ImpersonationSection,
+    (RoleSection, "delegate"): DelegateSection,
 }
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """What each key of a section declares, by the name that it has in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}

@@ -26,6 +26,7 @@ from broker.tools_grammar import (
     RoleSection,
     Section,
     ToolSection,
+    keys_of,
 )
 from broker.tools_mistakes import Mistakes
 from broker.tools_values import Values
@@ -42,12 +43,15 @@ _STAND_INS: Mapping[str, object] = {
     "tools": ["*"],
     "auth": "client_secret_basic",
     "sub": "x",
+    "to": ["*"],
+    "for": "1m",
 }
 """What is required, so that the rest of a section can be judged without it."""
 _STAND_IN_MEMBERS: Mapping[str, object] = {
     "grants": {"tools": ["*"]},
+    "delegate": {"to": ["*"], "tools": ["*"], "for": "1m"},
     "roles": {"claim": "x", "has": "x", "role": "x"},
-    "tools": "*",
+    **dict.fromkeys(("tools", "to"), "*"),
     "keep": "x",
     "algorithms": "ES256",
     "types": "",
@@ -221,7 +225,7 @@ def _required(at: KeyPath, place: KeyPath) -> bool:
     model = SECTIONS.get(str(at[0]), BrokerSection)
     for part in place[:-1]:
         model = INNER.get((model, str(part)), model)
-    declared = model.model_fields.get(str(place[-1]))
+    declared = keys_of(model).get(str(place[-1]))
     return declared is not None and declared.is_required()
 
 
@@ -229,4 +233,4 @@ def _fields_at(model: type[Section], path: Iterable[str | int]) -> list[str]:
     """The known keys of the table at that path inside a section."""
     for part in path:
         model = INNER.get((model, str(part)), model)
-    return list(model.model_fields)
+    return list(keys_of(model))

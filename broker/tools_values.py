@@ -8,9 +8,11 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from broker.canonical import Json
-from broker.catalog import Backend, BrokerSettings, Grant, Issuer, Role, RoleRule, Tool
+from broker.catalog import Backend, BrokerSettings, Delegate, Grant, Issuer, Role, RoleRule, Tool
+from broker.chain import principal_name
 from broker.claims import MAX_TTL_S
-from broker.errors import Usage
+from broker.credential import MAX_LIFE_S
+from broker.errors import Code, Rejected, Usage
 from broker.loopback import is_loopback
 from broker.places import store_path
 from broker.policy import ASSURANCE
@@ -20,7 +22,14 @@ from broker.session_claims import SESSION_TYP
 from broker.toml_document import Table
 from broker.toml_lines import KeyPath
 from broker.tools_across import Across, properties_of
-from broker.tools_grammar import BackendSection, BrokerSection, IssuerSection, RoleSection, ToolSection
+from broker.tools_grammar import (
+    BackendSection,
+    BrokerSection,
+    DelegateSection,
+    IssuerSection,
+    RoleSection,
+    ToolSection,
+)
 from broker.tools_mistakes import Mistakes
 from broker.verify import ALGORITHMS
 
@@ -68,6 +77,7 @@ class Values:
             checkpoint_every_s=model.checkpoint_every,
             max_arguments_bytes=model.max_arguments,
             max_calls=model.max_calls,
+            max_actors=model.max_actors,
         )
 
     def _listen(self, at: KeyPath, listen: str | None, url: SplitResult | None) -> tuple[str, int]:
@@ -195,17 +205,13 @@ class Values:
         )
 
     def role(self, at: KeyPath, model: RoleSection) -> Role:
-        if not model.grants:
+        if not model.grants and not model.delegate:
             self._across.require_grants(at)
         grants: list[Grant] = []
         for position, grant in enumerate(model.grants):
             where = (*at, "grants", position)
             for number, pattern in enumerate(grant.tools):
-                if not _PATTERN.fullmatch(pattern):
-                    problem = "a pattern has letters, digits, `_`, `-`, `.` and `*`"
-                    self._mistakes.note((*where, "tools", number), problem)
-                else:
-                    self._across.require_tools((*where, "tools", number), pattern)
+                self._pattern((*where, "tools", number), pattern)
             arguments = None
             if grant.arguments is not None:
                 arguments = self._schema((*where, "arguments"), grant.arguments)
@@ -219,7 +225,37 @@ class Values:
                     until_s=grant.until,
                 )
             )
-        return Role(name=str(at[-1]), grants=tuple(grants))
+        delegates = tuple(
+            self._delegate((*at, "delegate", position), each, f"roles.{at[-1]}.delegate[{position}]")
+            for position, each in enumerate(model.delegate)
+        )
+        return Role(name=str(at[-1]), grants=tuple(grants), delegates=delegates)
+
+    def _delegate(self, at: KeyPath, model: DelegateSection, rule: str) -> Delegate:
+        if model.issuer != "broker":
+            self._across.require_known((*at, "issuer"), model.issuer, "issuers", "issuer")
+        for number, name in enumerate(model.to):
+            try:
+                principal_name(name, "to", Code.CATALOG_INVALID)
+            except Rejected as rejected:
+                self._mistakes.note((*at, "to", number), rejected.message)
+        for number, pattern in enumerate(model.tools):
+            self._pattern((*at, "tools", number), pattern)
+        if not 1 <= model.for_s <= MAX_LIFE_S:
+            self._mistakes.note((*at, "for"), f"must be between 1s and {MAX_LIFE_S // 86400}d")
+        return Delegate(
+            rule=rule,
+            issuer=model.issuer,
+            to=tuple(model.to),
+            tools=tuple(model.tools),
+            for_s=model.for_s,
+        )
+
+    def _pattern(self, at: KeyPath, pattern: str) -> None:
+        if not _PATTERN.fullmatch(pattern):
+            self._mistakes.note(at, "a pattern has letters, digits, `_`, `-`, `.` and `*`")
+        else:
+            self._across.require_tools(at, pattern)
 
     # ── parts ───────────────────────────────────────────────────────────────
 

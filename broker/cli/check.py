@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from broker.canonical import canonical_json
-from broker.catalog import Catalog, Grant
+from broker.catalog import Catalog, Grant, Role
 from broker.cli.parser import describe
 from broker.errors import CatalogInvalid
 from broker.plain_text import plain
-from broker.policy import names
+from broker.policy import fits, names
 from broker.tools_toml import load
 
 
@@ -49,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         f" {len(catalog.roles)} roles, {len(catalog.issuers)} issuers"
     )
     for role in catalog.roles.values():
-        print(f"\nrole {role.name} may call")
-        for grant in role.grants:
-            for tool in _tools(catalog, grant):
-                print(f"  {tool:<24}{_conditions(grant)}".rstrip())
+        _print_role(catalog, role)
     granted = {
         tool for role in catalog.roles.values() for grant in role.grants for tool in _tools(catalog, grant)
     }
@@ -60,6 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
         if tool not in granted:
             print(f"\nno role may call {tool}")
     return 0
+
+
+def _print_role(catalog: Catalog, role: Role) -> None:
+    if role.grants:
+        print(f"\nrole {role.name} may call")
+    for grant in role.grants:
+        for tool in _tools(catalog, grant):
+            print(f"  {tool:<24}{_conditions(grant)}".rstrip())
+    for rule in role.delegates:
+        agents = plain(", ".join(rule.to))
+        print(f"\nrole {role.name} may hand on to {agents} ({rule.issuer}), for {rule.for_s} s at most")
+        for tool in catalog.tools:
+            if fits(rule.tools, tool):
+                print(f"  {tool}")
 
 
 def _tools(catalog: Catalog, grant: Grant) -> list[str]:
