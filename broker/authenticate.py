@@ -4,20 +4,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Protocol
 
-from broker.canonical import digest
-from broker.catalog import Catalog, Issuer
+from broker.catalog import Catalog
 from broker.credential import Admitted, foreign_session, own_session, require_in_time
-from broker.errors import Code, Rejected, Usage
-from broker.jwks import FileKeys, KeySource, UrlKeys
-from broker.jws import MAX_BYTES, UnverifiedJws, parse_compact, parse_json_strict
+from broker.errors import Code, Rejected
+from broker.foreign import IssuerKeys, KeySources, vouched
+from broker.jws import MAX_BYTES, parse_compact, parse_json_strict
 from broker.session import Session, opened_record
 from broker.session_claims import SESSION_TYP
 from broker.store.protocols import Sessions, StoredSession, Unmet
 from broker.store.refusals import rejection
-from broker.verify import ALGORITHMS, Algorithm, KeySet, verify_compact, verify_parsed
+from broker.verify import KeySet, verify_compact
 
 VERIFIED_MS = 5 * 60 * 1000
 """A credential is recognised for this long, then verified in full again: its key may be gone."""
@@ -27,7 +25,6 @@ ALIVE_MS = 1000
 log decides about each call in the transaction that records it."""
 
 MAX_KNOWN = 4096
-_MAX_SOURCES = 64
 
 
 class OwnKeys(Protocol):
@@ -36,36 +33,6 @@ class OwnKeys(Protocol):
     def key_set(self, *, now_s: int) -> KeySet:
         """Those that hold now."""
         ...
-
-
-class KeySources(Protocol):
-    """Has a source of keys for each issuer."""
-
-    def __call__(self, issuer: Issuer) -> KeySource:
-        """The same source each time, so that what it has fetched is kept."""
-        ...
-
-
-class IssuerKeys:
-    """Key sources, kept over a reload of the catalog for those issuers whose keys stay where they were."""
-
-    def __init__(self) -> None:
-        self._sources: dict[tuple[str, tuple[str, ...]], KeySource] = {}
-
-    def __call__(self, issuer: Issuer) -> KeySource:
-        """The source of its keys. Raises Usage where its URL cannot be used."""
-        key = (issuer.jwks, issuer.algorithms)
-        source = self._sources.get(key)
-        if source is None:
-            if len(self._sources) >= _MAX_SOURCES:
-                del self._sources[next(iter(self._sources))]
-            allowed = _algorithms(issuer)
-            if issuer.jwks.startswith(("https:", "http:")):
-                source = UrlKeys(issuer.jwks, algorithms=allowed, family="credential")
-            else:
-                source = FileKeys(Path(issuer.jwks), algorithms=allowed, family="credential")
-            self._sources[key] = source
-        return source
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,18 +182,18 @@ class Authenticator:
         """Verify a credential in full.
 
         1. It is one JWS with one reading, and says who issued it. Nothing else in it is looked at yet.
-        2. That is the broker itself, or an issuer that the catalog declares: else no key is fetched.
-        3. The issuer signed it, as the kind of token that opens a session.
-        4. Its claims fit this broker, now: see `credential`.
+        2. Where that is the broker itself, it signed it, as a session credential of its own.
+        3. Else a declared issuer did, as the kind of token that its are: see `foreign`.
+        4. It is one that may be shown again: what works once opens no session here.
+        5. Its claims fit this broker, now: see `credential`.
         """
         # 1. One reading.
         jws = parse_compact(credential, family="credential", foreign=True)
-        claimed = parse_json_strict(jws.payload, Code.CREDENTIAL_MALFORMED)
-        iss = claimed.get("iss") if isinstance(claimed, dict) else None
+        read = parse_json_strict(jws.payload, Code.CREDENTIAL_MALFORMED)
+        claimed = read if isinstance(read, dict) else {}
 
-        # 2. An issuer that we know.
-        if iss == catalog.broker.issuer:
-            # 3, 4. Our own.
+        # 2. Our own.
+        if claimed.get("iss") == catalog.broker.issuer:
             return own_session(
                 verify_compact(
                     credential,
@@ -239,32 +206,22 @@ class Authenticator:
                 max_actors=catalog.broker.max_actors,
                 now_ms=now_ms,
             )
-        issuer = next((each for each in catalog.issuers.values() if each.issuer == iss), None)
-        if issuer is None:
-            raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
 
-        # 3. Signed by it.
-        try:
-            source = self.issuer_keys(issuer)
-        except Usage as error:
-            # One issuer whose URL cannot be used is no reason to fail the others.
-            raise Rejected(Code.CREDENTIAL_KEYS_UNAVAILABLE, error.message) from error
-        keys = await source.keys_for(jws.kid)
-        payload = verify_parsed(
-            jws,
-            keys,
-            # The broker's own type is never another issuer's, whatever the catalog says.
-            types=tuple(each for each in issuer.types if each != SESSION_TYP),
-            algorithms=_algorithms(issuer),
-            family="credential",
-        ).payload
+        # 3. Signed by a declared issuer.
+        found = await vouched(jws, claimed, catalog=catalog, keys=self.issuer_keys)
 
-        # 4. For us, now.
-        return foreign_session(payload, issuer=issuer, catalog=catalog, sid=_sid(jws), now_ms=now_ms)
+        # 4. More than once.
+        if found.issuer.once:
+            raise Rejected(
+                Code.CREDENTIAL_TYPE,
+                "this issuer's assertions work once: exchange it at /token (urn:ietf:params:oauth:grant-type:"
+                "jwt-bearer), and show what you get",
+            )
 
-
-def _algorithms(issuer: Issuer) -> tuple[Algorithm, ...]:
-    return tuple(sorted(set(ALGORITHMS) & set(issuer.algorithms)))
+        # 5. For us, now.
+        return foreign_session(
+            found.payload, issuer=found.issuer, catalog=catalog, sid=found.sid, now_ms=now_ms
+        )
 
 
 def _fingerprint(credential: str) -> bytes:
@@ -275,13 +232,6 @@ def _fingerprint(credential: str) -> bytes:
     if not credential.isascii():
         raise Rejected(Code.CREDENTIAL_MALFORMED, "the credential is not a JWT")
     return sha256(credential.encode("ascii")).digest()
-
-
-def _sid(jws: UnverifiedJws) -> str:
-    # Not of the signature: whoever holds an ECDSA signature (r, s) can write (r, n - s), which holds as
-    # well. With it in the digest, one revoked credential would be two sessions.
-    # No dash in front: `broker session revoke` would take the id for an option.
-    return digest(b"session\0" + jws.signing_input).lstrip("-")[:22]
 
 
 def _settled(session: Session, kept: StoredSession | None) -> Session:

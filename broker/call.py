@@ -93,6 +93,7 @@ class Caller:
     def _ended(self, issued: Issued, outcome: Outcome, details: dict[str, Json], seconds: float) -> None:
         facts: dict[str, Json] = {
             "jti": issued.jti,
+            "tenant": issued.tenant,
             "outcome": outcome,
             "duration_ms": round(seconds * 1000),
         }

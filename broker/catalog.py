@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from broker.request import RequestTemplate
 from broker.schema import Schema
@@ -50,6 +50,17 @@ class RoleRule:
     role: str
     also: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def asked(self) -> tuple[tuple[str, str], ...]:
+        """Every claim that it looks at, and what each must have."""
+        return ((self.claim, self.has), *self.also)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{claim} = {has}" for claim, has in self.asked)
+
+
+IssuerKind: TypeAlias = Literal["jwt", "oidc", "spiffe", "kubernetes", "id-jag"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
@@ -63,8 +74,13 @@ class Issuer:
         tenant: the tenant of every session that it opens.
         acr: what this issuer's `acr` values mean here: `("urn:example:mfa", "aal2")`. Empty: `aal1` to
             `aal3` mean themselves. What is not in it means nothing.
-        once: an assertion of it opens one session, and is refused when it is shown again.
-        jwks: an https URL (http on loopback only), or the path of a JWK Set file.
+        once: an assertion of it opens one session, by the JWT bearer grant (RFC 7523), and is refused when
+            it is shown again.
+        session_s: how long that session lives, seconds; None: as long as the assertion would.
+        issuer: `iss`, to the letter; of a trust domain its SPIFFE ID, which is the namespace of its names.
+        jwks: an https URL (http on loopback only), or the path of a JWK Set file; None: where its discovery
+            document says.
+        ca_file: a PEM file that is trusted instead of the system's authorities, for those URLs.
         algorithms: allowed JWS algorithms; each key is still bound to one (RFC 8725 §3.1).
         types: allowed `typ` headers, lower case, without `application/`; "" allows an absent one.
     """
@@ -72,15 +88,17 @@ class Issuer:
     name: str
     issuer: str
     audience: str
-    jwks: str
+    jwks: str | None
     algorithms: tuple[str, ...]
     types: tuple[str, ...]
     rules: tuple[RoleRule, ...]
-    kind: Literal["jwt", "oidc", "spiffe", "kubernetes", "id-jag"] = "jwt"
+    kind: IssuerKind = "jwt"
     trust_domain: str | None = None
     tenant: str | None = None
     acr: tuple[tuple[str, str], ...] = ()
     once: bool = False
+    session_s: int | None = None
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

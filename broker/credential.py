@@ -10,6 +10,7 @@ from broker.claims import LEEWAY_S
 from broker.errors import Code, Rejected
 from broker.session import Assertion, Session
 from broker.session_claims import roles_of
+from broker.subjects import may_act_of, subject_of
 
 MAX_LIFE_S = 30 * 24 * 3600
 """From a credential's `iat` (or from now, without one) to its `exp`. A credential that lives for years
@@ -60,18 +61,17 @@ def foreign_session(
 
     What must hold:
 
-    1. It was issued by that issuer, to the letter, and for this broker (RFC 8707; MCP authorization:
-       a token that was not issued for this server is refused).
+    1. It was issued by that issuer, to the letter, about a subject that it gives names to, and for this
+       broker (RFC 8707; MCP authorization: a token that was not issued for this server is refused).
     2. It is in time: `exp` in the future and not too far, `nbf` and `iat` not.
     3. It is a bearer's: `cnf` binds it to a key (RFC 7800), and nobody here proves to have that.
-    4. It names its subject; and its actors, if any, in names that a declared issuer gives out.
+    4. It names its actors, if any, in names that a declared issuer gives out; and who may become one.
     5. Roles are those that the issuer's rules give, and no others. There may be none.
     6. Its assurance is well-formed, and taken as it is.
     """
     now_s = now_ms // 1000
     # 1. From there, for us.
-    if payload.get("iss") != issuer.issuer:
-        raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
+    subject = subject_of(payload, issuer)
     _require_audience(payload.get("aud"), issuer.audience)
     # 2. In time.
     expires_s, not_before_s = _times(payload, now_s)
@@ -82,7 +82,6 @@ def foreign_session(
             "the credential is bound to a key (`cnf`); ask the issuer for a bearer credential",
         )
     # 4. Who for whom.
-    subject = Principal(issuer.issuer, principal_name(payload.get("sub"), "sub", Code.CREDENTIAL_CLAIMS))
     chain = _chain(payload, subject, catalog.broker.max_actors)
     namespaces = {each.issuer for each in catalog.issuers.values()}
     if not all(actor.iss in namespaces for actor in chain.actors):
@@ -102,6 +101,8 @@ def foreign_session(
         acr=_acr(payload),
         amr=_amr(payload),
         auth_time=_auth_time(payload, now_s),
+        tenant=issuer.tenant,
+        may_act=may_act_of(payload, default_iss=issuer.issuer),
     )
     return Admitted(session=session, not_before_s=not_before_s)
 
@@ -110,16 +111,15 @@ def assertions_of(payload: Mapping[str, Json], issuer: Issuer) -> tuple[Assertio
     """Each rule of the issuer that a verified payload meets, and what it met it with.
 
     A claim holds a value if it is that string, a list with that string in it, or (`scope` and `scp`,
-    RFC 8693 §4.2) a text of words with that word. A claim `realm_access.roles` is the one of that name,
-    or else `roles` inside `realm_access`.
+    RFC 8693 §4.2) a text of words with that word. A rule with several claims asks for all of them.
     """
-    return tuple(
-        Assertion(
-            role=rule.role, because=f"{rule.claim} = {rule.has} (issuers.{issuer.name}.roles[{position}])"
-        )
-        for position, rule in enumerate(issuer.rules)
-        if rule.has in _values(payload, rule.claim)
-    )
+    met: list[Assertion] = []
+    for position, rule in enumerate(issuer.rules):
+        asked = ((rule.claim, rule.has), *rule.also)
+        if all(has in _values(payload, claim) for claim, has in asked):
+            told = ", ".join(f"{claim} = {has}" for claim, has in asked)
+            met.append(Assertion(role=rule.role, because=f"{told} (issuers.{issuer.name}.roles[{position}])"))
+    return tuple(met)
 
 
 def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
@@ -132,12 +132,19 @@ def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
 
 
 def _claim(payload: Mapping[str, Json], claim: str) -> Json:
+    """What stands at a path of names, joined by dots; names have some too: `kubernetes.io.namespace`.
+
+    At each level the longest name that is there counts, and there is no way back from it: one claim has one
+    reading, and nobody who may add a claim beside it makes another.
+    """
     if claim in payload:
         return payload[claim]
-    value: Json = dict(payload)
-    for part in claim.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    length = len(claim)
+    while (length := claim.rfind(".", 0, length)) > 0:
+        if claim[:length] in payload:
+            inner = payload[claim[:length]]
+            return _claim(inner, claim[length + 1 :]) if isinstance(inner, dict) else None
+    return None
 
 
 def _chain(payload: Mapping[str, Json], subject: Principal, max_actors: int) -> Chain:

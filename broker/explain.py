@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from broker.canonical import Json
-from broker.catalog import Catalog, Grant
+from broker.catalog import Catalog, Grant, Tool
 from broker.errors import Code, Rejected
 from broker.policy import (
     Arguments,
@@ -14,6 +14,7 @@ from broker.policy import (
     assured,
     decide,
     ended,
+    is_for,
     names,
     outside,
     rate_exceeded,
@@ -127,11 +128,19 @@ def _with_rates(decision: Decision, used: Callable[[Grant], Used]) -> Decision:
     return replace(decision, grants=left) if left else rate_exceeded(decision)
 
 
+def _tool(asked: _Question) -> Tool | None:
+    """The tool, if there is such a one for the session: another tenant's is none."""
+    tool = asked.catalog.tools.get(asked.tool)
+    return tool if tool is not None and is_for(tool.tenant, asked.session) else None
+
+
 def _considered(asked: _Question) -> Iterator[Considered]:
     for role_name in asked.session.roles:
         role = asked.catalog.roles.get(role_name)
-        if role is None:
+        if role is None or not is_for(role.tenant, asked.session):
             gone = f"{asked.catalog.source} has no such role"
+            if role is not None:
+                gone = "is a role of another tenant"
             yield Considered(role=role_name, rule=f"roles.{role_name}", fits=False, because=gone)
             continue
         for grant in role.grants:
@@ -139,9 +148,9 @@ def _considered(asked: _Question) -> Iterator[Considered]:
 
 
 def _elsewhere(asked: _Question) -> Iterator[Considered]:
-    if asked.tool in asked.catalog.tools:
+    if _tool(asked) is not None:
         for role in asked.catalog.roles.values():
-            if role.name not in asked.session.roles:
+            if role.name not in asked.session.roles and is_for(role.tenant, asked.session):
                 for grant in role.grants:
                     if names(grant, asked.tool):
                         yield _judged(asked, role.name, grant)
@@ -155,7 +164,7 @@ def _judged(asked: _Question, role: str, grant: Grant) -> Considered:
 def _judge(asked: _Question, grant: Grant) -> tuple[bool, str]:
     if not names(grant, asked.tool):
         return False, f"names {', '.join(grant.tools)}, not {asked.tool}"
-    if asked.tool not in asked.catalog.tools:
+    if _tool(asked) is None:
         return False, "there is no such tool"
     if ended(grant, asked.now_s):
         return False, f"ended at {_moment(grant.until_s)}"
@@ -174,9 +183,10 @@ def _judge(asked: _Question, grant: Grant) -> tuple[bool, str]:
 
 def _needed(asked: _Question, decision: Refused, elsewhere: tuple[Considered, ...]) -> Iterator[str]:
     """What would have been needed: of the session as it is, then of another one."""
-    tool = asked.catalog.tools.get(asked.tool)
+    tool = _tool(asked)
     if tool is None:
-        near = get_close_matches(asked.tool, list(asked.catalog.tools), n=1, cutoff=0.6)
+        known = [name for name, each in asked.catalog.tools.items() if is_for(each.tenant, asked.session)]
+        near = get_close_matches(asked.tool, known, n=1, cutoff=0.6)
         yield f"a tool that {asked.catalog.source} has" + (f"; did you mean {near[0]}?" if near else "")
         return
     if decision.code in {Code.ARGUMENTS_TOO_LARGE, Code.ARGUMENTS_UNSAFE}:
@@ -217,7 +227,7 @@ def _needed_elsewhere(asked: _Question, elsewhere: tuple[Considered, ...]) -> It
 def _own_grants(asked: _Question) -> Iterator[Grant]:
     for role_name in asked.session.roles:
         role = asked.catalog.roles.get(role_name)
-        if role is not None:
+        if role is not None and is_for(role.tenant, asked.session):
             yield from (grant for grant in role.grants if names(grant, asked.tool))
 
 
@@ -228,7 +238,7 @@ def _how_to_have(asked: _Question, role: str) -> str:
     name = asked.session.issuer
     issuer = asked.catalog.issuers.get(name)
     rules = [
-        f"{rule.claim} = {rule.has} (issuers.{name}.roles[{position}])"
+        f"{rule} (issuers.{name}.roles[{position}])"
         for position, rule in enumerate(() if issuer is None else issuer.rules)
         if rule.role == role
     ]

@@ -9,7 +9,6 @@ import anyio.to_thread
 
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant, Tool
-from broker.chain import Chain
 from broker.claims import CallClaims, LogPosition
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.mint import Minter
@@ -63,6 +62,7 @@ class Issued:
     jti: str
     rule: str
     index: int
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +168,7 @@ class Issuer:
         exp = min(iat + tool.ttl_s, session.expires_s)
         facts: dict[str, Json] = {
             "sid": session.sid,
+            "tenant": session.tenant,
             "tool": tool.name,
             "backend": tool.backend.name,
             "catalog": at.catalog.digest,
@@ -196,7 +197,7 @@ class Issuer:
                         fields=facts | {"rule": grant.rule},
                     ),
                     sid=session.sid,
-                    rate=_rate_condition(grant, chain, at.now_ms),
+                    rate=_rate_condition(grant, session, at.now_ms),
                 )
             )
             # Where its rate is used up, another grant may leave a call.
@@ -236,6 +237,7 @@ class Issuer:
             jti=jti,
             rule=grant.rule,
             index=appended.index,
+            tenant=session.tenant,
         )
 
     async def _deny(
@@ -252,6 +254,7 @@ class Issuer:
             kept = arguments.kept(refusal.taken_by.keep)
         fields: dict[str, Json] = {
             "sid": None if session is None else session.sid,
+            "tenant": None if session is None else session.tenant,
             # The agent's own words: bounded, and without lone surrogates.
             "tool": at.ask.tool[:128].encode(errors="replace").decode(),
             "backend": None if tool is None else tool.backend.name,
@@ -268,11 +271,11 @@ class Issuer:
         return Denied(refused=refusal, txn=at.txn)
 
 
-def _rate_condition(grant: Grant, chain: Chain, now_ms: int) -> RateCondition | None:
+def _rate_condition(grant: Grant, session: Session, now_ms: int) -> RateCondition | None:
     if grant.rate is None:
         return None
     return RateCondition(
-        key=rate_key(grant, chain),
+        key=rate_key(grant, session.chain, session.tenant),
         limit=grant.rate.limit,
         since_ms=now_ms - grant.rate.window_s * 1000,
     )

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -22,7 +23,7 @@ from anyio.to_thread import run_sync
 from broker.errors import BrokerError, Code, Rejected, Usage
 from broker.jws import Family, parse_json_strict
 from broker.loopback import is_loopback
-from broker.verify import Algorithm, KeySet, key_set_from_jwks
+from broker.verify import SIGNING_USES, Algorithm, KeySet, key_set_from_jwks
 
 MAX_BYTES = 256 * 1024
 """Of one JWK Set. The largest that big issuers publish have some 10 KiB."""
@@ -87,10 +88,12 @@ class FileKeys:
         *,
         algorithms: tuple[Algorithm, ...],
         family: Family,
+        uses: frozenset[str] = SIGNING_USES,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._algorithms = algorithms
+        self._uses = uses
         self._family: Family = family
         self._monotonic = monotonic
         self._lock = anyio.Lock()
@@ -128,7 +131,9 @@ class FileKeys:
             self._seen = seen
             self._usable = False
             try:
-                self._keys = await run_sync(_read_file, self._path, self._algorithms, self._family)
+                self._keys = await run_sync(
+                    _read_file, self._path, self._algorithms, self._family, self._uses
+                )
                 self._usable = True
             except (OSError, FetchFailed, Rejected) as error:
                 _log.warning("keeping the keys at hand: %s cannot be used: %s", self._path, _why(error))
@@ -147,11 +152,12 @@ class UrlKeys:
         *,
         algorithms: tuple[Algorithm, ...],
         family: Family,
+        uses: frozenset[str] = SIGNING_USES,
         fetch: "Callable[[str], Awaitable[bytes]] | None" = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
-            fetch: the body of a `GET`; whatever it raises counts as a failed fetch.
+            fetch: the body of a `GET` of `url`; whatever it raises counts as a failed fetch.
             monotonic: seconds; the wall clock may jump.
 
         Raises:
@@ -161,6 +167,7 @@ class UrlKeys:
         self._url = url
         self._shown = f"{target.host}{target.path.partition('?')[0]}"
         self._algorithms = algorithms
+        self._uses = uses
         self._family: Family = family
         self._fetch = fetch or fetch_url
         self._monotonic = monotonic
@@ -222,7 +229,7 @@ class UrlKeys:
                 with anyio.fail_after(FETCH_S):
                     body = await self._fetch(self._url)
                 # Hundreds of keys take tens of milliseconds to load.
-                self._keys = await run_sync(_parse, body, self._algorithms, self._family)
+                self._keys = await run_sync(_parse, body, self._algorithms, self._family, self._uses)
                 self._fetched = self._monotonic()
             except Exception as error:  # noqa: BLE001 - `fetch` is the caller's, and may fail as it likes
                 _log.warning("keeping the keys at hand: %s cannot be used: %s", self._shown, _why(error))
@@ -254,17 +261,17 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
-def _read_file(path: Path, algorithms: tuple[Algorithm, ...], family: Family) -> KeySet:
+def _read_file(path: Path, algorithms: tuple[Algorithm, ...], family: Family, uses: frozenset[str]) -> KeySet:
     # Not blocking: a named pipe without a writer would hold the thread for ever.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        return _parse(file.read(MAX_BYTES + 1), algorithms, family)
+        return _parse(file.read(MAX_BYTES + 1), algorithms, family, uses)
 
 
-def _parse(body: bytes, algorithms: tuple[Algorithm, ...], family: Family) -> KeySet:
+def _parse(body: bytes, algorithms: tuple[Algorithm, ...], family: Family, uses: frozenset[str]) -> KeySet:
     if len(body) > MAX_BYTES:
         raise FetchFailed(f"it has more than {MAX_BYTES} bytes")
     document = parse_json_strict(body, Code(f"{family}.keys_unavailable"))
-    keys = key_set_from_jwks(document, allowed=algorithms, family=family)
+    keys = key_set_from_jwks(document, allowed=algorithms, family=family, uses=uses)
     if not keys.keys:
         # Taken all the same: an issuer that takes back all its keys means it.
         _log.warning("a JWK Set holds no key for any of %s", ", ".join(algorithms))
@@ -298,11 +305,14 @@ def _target(url: str) -> _Target:
     return _Target(host, port or (_HTTPS_PORT if tls else _HTTP_PORT), tls, parts.netloc, path)
 
 
-async def fetch_url(url: str) -> bytes:
+async def fetch_url(url: str, *, ca_file: str | None = None) -> bytes:
     """`GET` a small document: one request, one connection, no proxy, no redirect, no cookie.
 
     The bytes come by anyio and are read by http.client afterwards: a server that sends one byte every
     few seconds holds no thread, and the limit of time is exact.
+
+    Args:
+        ca_file: a PEM file that is trusted instead of the system's authorities.
 
     Raises:
         FetchFailed: no answer, not status 200, too long, or cut off.
@@ -317,7 +327,7 @@ async def fetch_url(url: str) -> bytes:
     received = bytearray()
     with anyio.fail_after(FETCH_S):
         try:
-            async with await _connect(target) as stream:
+            async with await _connect(target, ca_file) as stream:
                 await stream.send(request.encode("ascii"))
                 async for chunk in stream:
                     received += chunk
@@ -330,11 +340,11 @@ async def fetch_url(url: str) -> bytes:
     return _body(bytes(received))
 
 
-async def _connect(target: _Target) -> ByteStream:
+async def _connect(target: _Target, ca_file: str | None) -> ByteStream:
     if not target.tls:
         return await anyio.connect_tcp(target.host, target.port)
-    # Loading the system's authorities reads files.
-    trusted = await run_sync(ssl.create_default_context)
+    # Loading authorities reads files.
+    trusted = await run_sync(partial(ssl.create_default_context, cafile=ca_file))
     return await anyio.connect_tcp(
         target.host, target.port, tls=True, ssl_context=trusted, tls_standard_compatible=False
     )

@@ -145,7 +145,7 @@ def decide(
         return _same(Code.ARGUMENTS_TOO_LARGE, sentence)
     # 2. Exists.
     tool = catalog.tools.get(tool_name)
-    if tool is None or not _is_for(tool.tenant, session):
+    if tool is None or not is_for(tool.tenant, session):
         reason = "no such tool" if tool is None else "another tenant's tool"
         return _unavailable(tool_name, Code.TOOL_UNKNOWN, reason)
     # 3. Named.
@@ -216,7 +216,7 @@ def is_visible(session: Session, catalog: Catalog, tool_name: str, *, now_s: int
     tool = catalog.tools.get(tool_name)
     return (
         tool is not None
-        and _is_for(tool.tenant, session)
+        and is_for(tool.tenant, session)
         and within(session.limits, tool_name)
         and any(not ended(grant, now_s) for grant in grants_for(session, catalog, tool_name))
     )
@@ -234,11 +234,11 @@ def roles_for(session: Session, catalog: Catalog) -> Iterator[Role]:
     """The session's roles, those of them that exist for it."""
     for role_name in session.roles:
         role = catalog.roles.get(role_name)
-        if role is not None and _is_for(role.tenant, session):
+        if role is not None and is_for(role.tenant, session):
             yield role
 
 
-def _is_for(tenant: str | None, session: Session) -> bool:
+def is_for(tenant: str | None, session: Session) -> bool:
     """Whether what a tenant owns exists for the session. What nobody owns exists for everybody."""
     return tenant is None or tenant == session.tenant
 
@@ -276,10 +276,13 @@ def _level(acr: str | None) -> int:
     return ASSURANCE.index(acr) if acr in ASSURANCE else -1
 
 
-def rate_key(grant: Grant, chain: Chain) -> str:
-    """What the log counts a grant's calls by: each agent of each subject has an allowance of its own."""
-    parts = (grant.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub)
-    return digest(canonical_json(list(parts)))
+def rate_key(grant: Grant, chain: Chain, tenant: str | None = None) -> str:
+    """What the log counts a grant's calls by: each agent of each subject has an allowance of its own, in each
+    tenant."""
+    parts: list[Json] = [grant.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub]
+    if tenant is not None:
+        parts.append(tenant)
+    return digest(canonical_json(parts))
 
 
 def rate_exceeded(allowed: Allowed) -> Refused:

@@ -85,5 +85,10 @@ def revoked_record(session: Session, *, now_ms: int, sessions: int = 1) -> Recor
         event="session.revoked",
         time_ms=now_ms,
         chain=session.chain,
-        fields={"sid": session.sid, "issuer": session.issuer, "sessions": sessions},
+        fields={
+            "sid": session.sid,
+            "issuer": session.issuer,
+            "tenant": session.tenant,
+            "sessions": sessions,
+        },
     )

@@ -35,14 +35,41 @@ class Across:
             self._mistakes.note(at, f"there is no {what} {name!r}", (name, self._names(section)))
 
     def require_own_audience(self, at: KeyPath, audience: str) -> None:
-        if audience.rstrip("/") == str(entry_at(self._document, "broker", "issuer")).rstrip("/"):
+        if audience.rstrip("/") == self.own_issuer():
             problem = "is the broker's own name: a session credential would be made out to this backend"
             self._mistakes.note(at, problem)
+
+    def own_issuer(self) -> str:
+        """The broker's own, as it will be in tokens."""
+        return str(entry_at(self._document, "broker", "issuer") or "").rstrip("/")
+
+    def tenant_of(self, section: str, name: str) -> str | None:
+        """The tenant that a tool or a role of the file names."""
+        found = entry_at(self._document, section, name, "tenant")
+        return found if isinstance(found, str) else None
+
+    def require_same_tenant(self, at: KeyPath, role: str, tenant: str | None) -> None:
+        """A role of another tenant would grant nothing, and whoever wrote it meant something else."""
+        owner = self.tenant_of("roles", role)
+        if owner is not None and owner != tenant:
+            whose = "an issuer of no tenant" if tenant is None else f"an issuer of tenant {tenant!r}"
+            self._mistakes.note(at, f"{role!r} is a role of tenant {owner!r}, and this is {whose}")
+
+    def require_own_tools(self, at: KeyPath, pattern: str, tenant: str | None) -> None:
+        """A role of one tenant that names only tools of others grants nothing."""
+        owners = {self.tenant_of("tools", tool) for tool in self._tools_of([pattern])}
+        if tenant is not None and owners and owners.isdisjoint({None, tenant}):
+            self._mistakes.note(at, f"no tool of tenant {tenant!r} is named {pattern!r}")
 
     def require_grants(self, at: KeyPath) -> None:
         """By what the file says: grants that were left out for a mistake of theirs are not none."""
         if not entry_at(self._document, *at, "grants"):
             self._mistakes.note(at, "grants nothing; add an entry to `grants`, or remove the role")
+
+    def require_claims(self, at: KeyPath) -> None:
+        """By what the file says, as well."""
+        if not entry_at(self._document, *at):
+            self._mistakes.note(at, "asks for nothing: every credential would have the role")
 
     def require_tools(self, at: KeyPath, pattern: str) -> None:
         if not self._tools_of([pattern]):
@@ -84,16 +111,19 @@ class Across:
         issuers: Mapping[str, Issuer],
         backends: Mapping[str, Backend],
     ) -> None:
-        own = {} if settings is None else {settings.issuer: "the broker itself"}
+        own: dict[tuple[str, bool], str] = {}
+        if settings is not None:
+            own = {(settings.issuer, grant): "the broker itself" for grant in (False, True)}
         if BROKER in self._names("issuers"):
             problem = "is taken: sessions that the broker opens itself have this issuer"
             self._mistakes.note(("issuers", BROKER), problem)
         for name, issuer in issuers.items():
-            if issuer.issuer in own:
-                self._mistakes.note(
-                    ("issuers", name, "issuer"), f"is also the issuer of {own[issuer.issuer]}"
-                )
-            own.setdefault(issuer.issuer, f"issuers.{name}")
+            # An identity provider signs both, and their `typ` tells them apart.
+            said = (issuer.issuer, issuer.kind == "id-jag")
+            if said in own:
+                key = "trust_domain" if issuer.kind == "spiffe" else "issuer"
+                self._mistakes.note(("issuers", name, key), f"is also the issuer of {own[said]}")
+            own.setdefault(said, f"issuers.{name}")
         audiences: dict[str, str] = {}
         for name, backend in backends.items():
             if backend.audience in audiences:

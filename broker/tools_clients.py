@@ -9,13 +9,13 @@ from broker.errors import Code, Rejected
 from broker.jws import decode_part
 from broker.toml_lines import KeyPath
 from broker.tools_grammar import ClientSection
-from broker.tools_values import Values
+from broker.tools_parts import Parts
 from broker.verify import ALGORITHMS
 
 _DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
-class ClientValues(Values):
+class ClientValues(Parts):
     """The sections of who may ask at the OAuth endpoints."""
 
     def client(self, at: KeyPath, model: ClientSection) -> Client:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from broker.catalog import Rate
+from broker.catalog import IssuerKind, Rate
 from broker.chain import MAX_ACTORS
 from broker.places import DEFAULT_KEYS, DEFAULT_STORE
 
@@ -81,18 +81,29 @@ class BrokerSection(Section):
 
 
 class RoleRuleSection(Section):
-    claim: Text
-    has: Text
+    claim: Text | None = None
+    has: Text | None = None
+    claims: dict[str, Text] | None = None
     role: Text
 
 
 class IssuerSection(Section):
-    issuer: Text
-    audience: Text
-    jwks: Text
+    kind: IssuerKind = "jwt"
+    issuer: Text | None = None
+    trust_domain: Text | None = None
+    audience: Text | None = None
+    jwks: Text | None = None
+    ca_file: Text | None = None
     algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
     types: list[str] = ["", "jwt", "at+jwt"]
     roles: list[RoleRuleSection] = []
+    once: bool = False
+    session: Duration | None = None
+    tenant: Text | None = None
+
+
+class TenantSection(Section):
+    title: Text | None = None
 
 
 class BackendSection(Section):
@@ -122,6 +133,7 @@ class ToolSection(Section):
     max_response: Size | None = None
     headers: dict[str, str] = {}
     keep: list[Text] = []
+    tenant: Text | None = None
 
 
 class GrantSection(Section):
@@ -141,6 +153,7 @@ class DelegateSection(Section):
 class RoleSection(Section):
     grants: list[GrantSection] = []
     delegate: list[DelegateSection] = []
+    tenant: Text | None = None
 
 
 class ImpersonationSection(Section):
@@ -164,6 +177,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "tools": ToolSection,
     "roles": RoleSection,
     "clients": ClientSection,
+    "tenants": TenantSection,
 }
 INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,

@@ -25,9 +25,11 @@ from broker.tools_grammar import (
     IssuerSection,
     RoleSection,
     Section,
+    TenantSection,
     ToolSection,
     keys_of,
 )
+from broker.tools_issuers import IssuerValues
 from broker.tools_mistakes import Mistakes
 from broker.tools_values import Values
 
@@ -101,6 +103,7 @@ class _Reader:
         self._across = Across(document, mistakes)
         self._values = Values(self._across, mistakes, folder)
         self._clients = ClientValues(self._across, mistakes, folder)
+        self._issuers = IssuerValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
@@ -108,7 +111,8 @@ class _Reader:
         settings = None
         if isinstance(declared, dict):
             settings = self._read(BrokerSection, ("broker",), cast("object", declared), self._values.broker)
-        issuers = self._section("issuers", IssuerSection, self._values.issuer)
+        tenants = self._section("tenants", TenantSection, self._issuers.tenant)
+        issuers = self._section("issuers", IssuerSection, self._issuers.issuer)
         backends = self._section("backends", BackendSection, self._values.backend)
         tools = self._section("tools", ToolSection, lambda at, model: self._values.tool(at, model, backends))
         roles = self._section("roles", RoleSection, self._values.role)
@@ -126,6 +130,7 @@ class _Reader:
             tools=tools,
             roles=roles,
             clients=clients,
+            tenants=tenants,
         )
 
     def _require_sections(self) -> None:

@@ -2,36 +2,30 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from broker.canonical import Json
-from broker.catalog import Backend, BrokerSettings, Delegate, Grant, Issuer, Role, RoleRule, Tool
+from broker.catalog import Backend, BrokerSettings, Delegate, Grant, Role, Tool
 from broker.chain import principal_name
 from broker.claims import MAX_TTL_S
 from broker.credential import MAX_LIFE_S
 from broker.errors import Code, Rejected, Usage
-from broker.loopback import is_loopback
 from broker.places import store_path
 from broker.policy import ASSURANCE
 from broker.request import RequestTemplate, TemplateMistake
 from broker.schema import Schema, SchemaMistake
-from broker.session_claims import SESSION_TYP
 from broker.toml_document import Table
 from broker.toml_lines import KeyPath
-from broker.tools_across import Across, properties_of
+from broker.tools_across import properties_of
 from broker.tools_grammar import (
     BackendSection,
     BrokerSection,
     DelegateSection,
-    IssuerSection,
     RoleSection,
     ToolSection,
 )
-from broker.tools_mistakes import Mistakes
-from broker.verify import ALGORITHMS
+from broker.tools_parts import Parts
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
 MAX_RESPONSE = 64 * 1024 * 1024
@@ -43,19 +37,10 @@ _OWN_HEADERS = frozenset(
     {"authorization", "host", "content-length", "content-type", "transfer-encoding", "connection"}
     | {"cookie", "accept", "accept-encoding", "te", "trailer", "upgrade", "expect", "dpop", "txn-token"}
 )
-# `urlsplit` drops line ends and tabs without a word, and takes `${HOST}` for a host.
-_URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
-_HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 
 
-class Values:
-    """Notes each mistake and goes on to the rest of the section: of one that has any, nothing returned is for
-    use. Relative paths are relative to `folder`."""
-
-    def __init__(self, across: Across, mistakes: Mistakes, folder: Path) -> None:
-        self._across = across
-        self._mistakes = mistakes
-        self._folder = folder
+class Values(Parts):
+    """The sections of what agents may do."""
 
     def broker(self, at: KeyPath, model: BrokerSection) -> BrokerSettings | None:
         url = self._url((*at, "issuer"), model.issuer, path=False)
@@ -91,46 +76,9 @@ class Values:
             return ("127.0.0.1", 0)
         return (url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80))
 
-    def issuer(self, at: KeyPath, model: IssuerSection) -> Issuer:
-        remote = model.jwks.startswith(("http://", "https://"))
-        if remote:
-            self._url((*at, "jwks"), model.jwks, path=True)
-        elif not Path(self._path(model.jwks)).is_file():
-            self._mistakes.note((*at, "jwks"), f"there is no file {model.jwks!r}, and it is no http(s) URL")
-        for position, name in enumerate(model.algorithms):
-            if name not in ALGORITHMS:
-                problem = f"{name!r} is not taken; known are {', '.join(ALGORITHMS)}"
-                self._mistakes.note((*at, "algorithms", position), problem, (name, ALGORITHMS))
-        if not model.algorithms:
-            self._mistakes.note((*at, "algorithms"), "must name at least one")
-        for position, name in enumerate(model.types):
-            if name.lower().removeprefix("application/") == SESSION_TYP:
-                self._mistakes.note((*at, "types", position), "is the type of the broker's own credentials")
-        for position, rule in enumerate(model.roles):
-            self._across.require_known((*at, "roles", position, "role"), rule.role, "roles", "role")
-        return Issuer(
-            name=str(at[-1]),
-            issuer=model.issuer,
-            audience=model.audience,
-            jwks=model.jwks if remote else self._path(model.jwks),
-            algorithms=tuple(model.algorithms),
-            types=tuple(each.lower().removeprefix("application/") for each in model.types),
-            rules=tuple(RoleRule(claim=each.claim, has=each.has, role=each.role) for each in model.roles),
-        )
-
     def backend(self, at: KeyPath, model: BackendSection) -> Backend:
         self._url((*at, "url"), model.url, path=True)
-        try:
-            audience = urlsplit(model.audience)
-        except ValueError:
-            audience = urlsplit("")
-        if (
-            not audience.scheme
-            or not _URL.fullmatch(model.audience)
-            or not (audience.netloc or audience.path)
-            or audience.fragment
-            or audience.query
-        ):
+        if not self._is_uri(model.audience):
             problem = (
                 "must be an absolute URI without query and fragment (RFC 8707 §2): https://orders.example.com"
             )
@@ -139,15 +87,12 @@ class Values:
         if not 1 <= model.timeout <= 600:  # noqa: PLR2004 - ten minutes
             self._mistakes.note((*at, "timeout"), "must be between 1s and 10m")
         self._require_size((*at, "max_response"), model.max_response, MAX_RESPONSE)
-        ca_file = None if model.ca_file is None else self._path(model.ca_file)
-        if ca_file is not None and not Path(ca_file).is_file():
-            self._mistakes.note((*at, "ca_file"), f"there is no file {model.ca_file!r}")
         return Backend(
             name=str(at[-1]),
             kind=model.kind,
             url=model.url.rstrip("/"),
             audience=model.audience,
-            ca_file=ca_file,
+            ca_file=self._file((*at, "ca_file"), model.ca_file),
             headers=self._headers((*at, "headers"), model.headers),
             timeout_s=model.timeout,
             max_response_bytes=model.max_response,
@@ -202,6 +147,7 @@ class Values:
             max_response_bytes=model.max_response or backend.max_response_bytes,
             headers=_merged(backend.headers, headers),
             keep=frozenset(model.keep),
+            tenant=self._tenant(at, model.tenant),
         )
 
     def role(self, at: KeyPath, model: RoleSection) -> Role:
@@ -211,7 +157,7 @@ class Values:
         for position, grant in enumerate(model.grants):
             where = (*at, "grants", position)
             for number, pattern in enumerate(grant.tools):
-                self._pattern((*where, "tools", number), pattern)
+                self._pattern((*where, "tools", number), pattern, model.tenant)
             arguments = None
             if grant.arguments is not None:
                 arguments = self._schema((*where, "arguments"), grant.arguments)
@@ -226,12 +172,15 @@ class Values:
                 )
             )
         delegates = tuple(
-            self._delegate((*at, "delegate", position), each, f"roles.{at[-1]}.delegate[{position}]")
+            self._delegate(
+                (*at, "delegate", position), each, f"roles.{at[-1]}.delegate[{position}]", model.tenant
+            )
             for position, each in enumerate(model.delegate)
         )
-        return Role(name=str(at[-1]), grants=tuple(grants), delegates=delegates)
+        tenant = self._tenant(at, model.tenant)
+        return Role(name=str(at[-1]), grants=tuple(grants), delegates=delegates, tenant=tenant)
 
-    def _delegate(self, at: KeyPath, model: DelegateSection, rule: str) -> Delegate:
+    def _delegate(self, at: KeyPath, model: DelegateSection, rule: str, tenant: str | None) -> Delegate:
         if model.issuer != "broker":
             self._across.require_known((*at, "issuer"), model.issuer, "issuers", "issuer")
         for number, name in enumerate(model.to):
@@ -240,7 +189,7 @@ class Values:
             except Rejected as rejected:
                 self._mistakes.note((*at, "to", number), rejected.message)
         for number, pattern in enumerate(model.tools):
-            self._pattern((*at, "tools", number), pattern)
+            self._pattern((*at, "tools", number), pattern, tenant)
         if not 1 <= model.for_s <= MAX_LIFE_S:
             self._mistakes.note((*at, "for"), f"must be between 1s and {MAX_LIFE_S // 86400}d")
         return Delegate(
@@ -251,41 +200,14 @@ class Values:
             for_s=model.for_s,
         )
 
-    def _pattern(self, at: KeyPath, pattern: str) -> None:
+    def _pattern(self, at: KeyPath, pattern: str, tenant: str | None) -> None:
         if not _PATTERN.fullmatch(pattern):
             self._mistakes.note(at, "a pattern has letters, digits, `_`, `-`, `.` and `*`")
         else:
             self._across.require_tools(at, pattern)
+            self._across.require_own_tools(at, pattern, tenant)
 
     # ── parts ───────────────────────────────────────────────────────────────
-
-    def _path(self, path: str) -> str:
-        return str((self._folder / path).absolute())
-
-    def _url(self, at: KeyPath, text: str, *, path: bool) -> SplitResult | None:
-        """An http(s) URL that says where to go and nothing else; http only to this machine."""
-        try:
-            url = urlsplit(text)
-            port_fits = url.port is None or url.port > 0
-        except ValueError:
-            url, port_fits = urlsplit(""), False
-        host = url.hostname or ""
-        if (
-            url.scheme not in {"http", "https"}
-            or not port_fits
-            or not _URL.fullmatch(text)
-            or not (_HOST.fullmatch(host) or _is_address(host))
-        ):
-            self._mistakes.note(at, "must be an http or https URL")
-        elif url.query or url.fragment or url.username is not None or "?" in text or "#" in text:
-            self._mistakes.note(at, "must have no query, fragment, user or password")
-        elif not path and url.path not in {"", "/"}:
-            self._mistakes.note(at, "must have no path")
-        elif url.scheme == "http" and not is_loopback(host):
-            self._mistakes.note(at, "plain http is for this machine only (127.0.0.1, localhost): use https")
-        else:
-            return url
-        return None
 
     def _require_size(self, at: KeyPath, size: int, most: int) -> None:
         if size > most:
@@ -371,11 +293,3 @@ def _default_input(template: RequestTemplate | None) -> dict[str, Any]:
         "required": list(fields),
         "additionalProperties": False,
     }
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -19,6 +19,9 @@ Algorithm: TypeAlias = Literal["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
 ALGORITHMS: tuple[Algorithm, ...] = ("ES256", "RS256", "PS256", "EdDSA", "Ed25519")
 """Asymmetric ones only: with HS256 whoever verifies could also sign. `Ed25519` is RFC 9864's name."""
 
+SIGNING_USES = frozenset({"sig", "jwt-svid"})
+"""The `use` of keys that verify signatures (RFC 7517 §4.2; SPIFFE bundles have a word of their own)."""
+
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _P256_SIGNATURE = 64
 _ED25519_SIGNATURE = 64
@@ -170,8 +173,17 @@ def holds(key: PublicKey, signing_input: bytes, signature: bytes) -> bool:
     return (_RS256 if key.alg == "RS256" else _PS256).verify(signing_input, key.key, signature)
 
 
-def key_set_from_jwks(document: Json, *, allowed: tuple[Algorithm, ...], family: Family) -> KeySet:
+def key_set_from_jwks(
+    document: Json,
+    *,
+    allowed: tuple[Algorithm, ...],
+    family: Family,
+    uses: frozenset[str] = SIGNING_USES,
+) -> KeySet:
     """The keys of a JWK Set (RFC 7517 §5) that may verify signatures here; others are passed over.
+
+    Args:
+        uses: what a key may be for; one that does not say so is for signatures (`sig`).
 
     Raises:
         Rejected: `….keys_unavailable`: not a JWK Set; a private or symmetric key in it (it is no
@@ -188,7 +200,7 @@ def key_set_from_jwks(document: Json, *, allowed: tuple[Algorithm, ...], family:
             raise Rejected(invalid, "a JWK Set holds something that is not a key")
         if _is_secret(member):
             raise Rejected(invalid, "a JWK Set publishes a private or symmetric key; replace that key now")
-        key = _public_key(member, allowed, invalid)
+        key = _public_key(member, allowed, uses, invalid)
         if key is not None:
             keys.append(key)
     names = [key.kid for key in keys]
@@ -209,7 +221,7 @@ def key_from_jwk(jwk: Mapping[str, Json], *, alg: str, invalid: Code) -> PublicK
         raise Rejected(invalid, "the `jwk` holds a private or symmetric key, which is no secret any more")
     if jwk.get("alg", alg) != alg:
         raise Rejected(invalid, "the `jwk` is for another algorithm")
-    key = _public_key({**jwk, "alg": alg}, ALGORITHMS, invalid)
+    key = _public_key({**jwk, "alg": alg}, ALGORITHMS, SIGNING_USES, invalid)
     if key is None:
         raise Rejected(invalid, "the `jwk` is no key for its algorithm, or not for signatures")
     return key
@@ -219,8 +231,10 @@ def _is_secret(jwk: Mapping[str, Json]) -> bool:
     return jwk.get("kty") == "oct" or not _PRIVATE_MEMBERS.isdisjoint(jwk)
 
 
-def _public_key(jwk: Mapping[str, Json], allowed: tuple[Algorithm, ...], invalid: Code) -> PublicKey | None:
-    if jwk.get("use", "sig") not in ("sig", "jwt-svid"):
+def _public_key(
+    jwk: Mapping[str, Json], allowed: tuple[Algorithm, ...], uses: frozenset[str], invalid: Code
+) -> PublicKey | None:
+    if jwk.get("use", "sig") not in tuple(uses):
         return None
     operations = jwk.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:

@@ -22,7 +22,6 @@ from broker.authenticate import (
     MAX_KNOWN,
     VERIFIED_MS,
     Authenticator,
-    IssuerKeys,
 )
 from broker.canonical import Json
 from broker.catalog import BrokerSettings, Catalog, Issuer, RoleRule
@@ -30,6 +29,7 @@ from broker.chain import Chain, Principal
 from broker.claims import CallClaims, LogPosition
 from broker.credential import assertions_of
 from broker.errors import BrokerError, Code, LogUnavailable, Rejected
+from broker.foreign import IssuerKeys
 from broker.jwks import KeySource, UrlKeys
 from broker.jws import parse_compact
 from broker.keys import KeyRing
@@ -594,7 +594,9 @@ async def test_a_key_that_was_rotated_out_is_noticed(tmp_path: Path) -> None:
         def issuer_keys(issuer: Issuer) -> KeySource:
             return source_of.setdefault(
                 issuer.name,
-                UrlKeys(issuer.jwks, algorithms=("ES256",), family="credential", monotonic=lambda: clock[0]),
+                UrlKeys(
+                    str(issuer.jwks), algorithms=("ES256",), family="credential", monotonic=lambda: clock[0]
+                ),
             )
 
         here.authenticate.issuer_keys = issuer_keys

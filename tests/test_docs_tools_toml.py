@@ -48,7 +48,7 @@ def rows(section: str) -> dict[str, list[str]]:
 
 
 def test_all_snippets_are_one_good_catalog() -> None:
-    assert len(SNIPPETS) == 9
+    assert len(SNIPPETS) == 10
     catalog = parse("\n".join(SNIPPETS).encode(), source="tools.toml", folder=Path("/"))
     assert set(catalog.tools) == {"orders_refund", "stock_get"}
     assert catalog.roles["auditor"].grants[0].until_s == 1893456000

@@ -16,7 +16,6 @@ import anyio
 from broker.authenticate import Authenticator
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant
-from broker.chain import Chain
 from broker.cli.parser import config_option, describe
 from broker.errors import Code, LogUnavailable, Rejected, Usage
 from broker.explain import Considered, Explanation, Used, explain
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _tell_rejected(rejected, as_json=arguments.json)
 
     def used(grant: Grant) -> Used:
-        return _used(store, grant, session.chain, now_ms)
+        return _used(store, grant, session, now_ms)
 
     found = explain(session, catalog, arguments.tool, values, now_s=now_ms // 1000, used=used)
     if arguments.json:
@@ -177,13 +176,12 @@ def _has_other_rules(session: Session, catalog: Catalog, store: Path) -> bool:
 # ── how much is left ────────────────────────────────────────────────────────
 
 
-def _used(store: Path, grant: Grant, chain: Chain, now_ms: int) -> Used:
+def _used(store: Path, grant: Grant, session: Session, now_ms: int) -> Used:
     if grant.rate is None:
         return Used(count=0, free_ms=None)
     window_ms = grant.rate.window_s * 1000
-    count, oldest_ms = glance.rate_used(
-        store, rate_key(grant, chain), since_ms=now_ms - window_ms, limit=grant.rate.limit
-    )
+    key = rate_key(grant, session.chain, session.tenant)
+    count, oldest_ms = glance.rate_used(store, key, since_ms=now_ms - window_ms, limit=grant.rate.limit)
     return Used(count=count, free_ms=None if oldest_ms is None else oldest_ms + window_ms)
 
 

@@ -67,6 +67,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--acr", metavar="ACR", help="how sure it is who the subject is, for tools that ask (default: unsaid)"
     )
     opening.add_argument(
+        "--tenant",
+        metavar="TENANT",
+        help="whose session it is: of another nothing exists for it (default: nobody's)",
+    )
+    opening.add_argument(
         "--to", type=Path, metavar="FILE", help="write the credential there, mode 0600 (default: to stdout)"
     )
 

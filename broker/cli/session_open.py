@@ -43,6 +43,7 @@ class _Wish:
     roles: tuple[str, ...]
     seconds: int
     acr: str | None
+    tenant: str | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,13 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
+    tenant: str | None = arguments.tenant
+    if tenant is not None:
+        _require_known(catalog, tenant, list(catalog.tenants), "tenant")
     roles = tuple(dict.fromkeys(arguments.roles))
     for role in roles:
-        if role not in catalog.roles:
-            near = get_close_matches(role, list(catalog.roles), n=1, cutoff=0.5)
-            known = ", ".join(sorted(catalog.roles)) or "none"
-            hint = f"did you mean `{near[0]}`?" if near else f"the roles are: {known}"
-            raise Usage(f"{catalog.source} has no role {role!r}; {hint}")
+        _require_known(catalog, role, list(catalog.roles), "role")
+        owner = catalog.roles[role].tenant
+        if owner not in {None, tenant}:
+            raise Usage(f"{role!r} is a role of tenant {owner!r}: it grants nothing to this session")
     subject = principal_name(arguments.subject, "--subject", Code.USAGE)
     agent: str | None = None
     if arguments.agent is not None:
@@ -89,7 +92,16 @@ def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
         roles=roles,
         seconds=_seconds(arguments.lifetime),
         acr=acr,
+        tenant=tenant,
     )
+
+
+def _require_known(catalog: Catalog, name: str, known: list[str], what: str) -> None:
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        all_of_them = ", ".join(sorted(known)) or "none"
+        hint = f"did you mean `{near[0]}`?" if near else f"the {what}s are: {all_of_them}"
+        raise Usage(f"{catalog.source} has no {what} {name!r}; {hint}")
 
 
 def _seconds(text: str) -> int:
@@ -123,6 +135,7 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
         opened_ms=opened_ms,
         expires_s=opened_ms // 1000 + wish.seconds,
         acr=wish.acr,
+        tenant=wish.tenant,
     )
     # 1. A key that lasts.
     keys = KeyRing.open(Path(catalog.broker.keys), now_s=opened_ms // 1000)

@@ -205,6 +205,7 @@ class Gate:
         client = scope.get("client")
         fields: dict[str, Json] = {
             "sid": None if session is None else session.sid,
+            "tenant": None if session is None else session.tenant,
             "code": code,
             "reason": reason,
             "peer": None if client is None else str(client[0]),

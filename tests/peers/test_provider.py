@@ -253,7 +253,7 @@ async def test_a_key_that_was_not_published_before_is_found_after_half_a_minute_
         text = toml_parts.broker() + provider.as_issuer() + tools
         catalog = parse(text.encode(), source="tools.toml", folder=tmp_path)
         jwks = catalog.issuers["corp"].jwks
-        keys = UrlKeys(jwks, algorithms=("ES256",), family="credential", monotonic=lambda: clock[0])
+        keys = UrlKeys(str(jwks), algorithms=("ES256",), family="credential", monotonic=lambda: clock[0])
         async with little_broker(tmp_path, "memory", catalog) as broker:
             authenticate = Authenticator(
                 catalog=lambda: catalog,

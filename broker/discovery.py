@@ -1,0 +1,44 @@
+"""Where an issuer says that its keys are: OpenID Connect Discovery 1.0 §4, RFC 8414 §3."""
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from broker.errors import Code
+from broker.jwks import FetchFailed
+from broker.jws import parse_json_strict
+
+PATH = "/.well-known/openid-configuration"
+
+
+def discovery_url(issuer: str) -> str:
+    """Where the document of an issuer is (Discovery §4.1: its path goes before the well-known one)."""
+    return issuer.removesuffix("/") + PATH
+
+
+async def fetch_discovered(url: str, *, issuer: str, fetch: Callable[[str], Awaitable[bytes]]) -> bytes:
+    """The JWK Set that an issuer's discovery document, at `url`, points to: two requests.
+
+    What must hold:
+
+    1. The document is the issuer's own: its `issuer` is that one, to the letter (Discovery §4.3). Else
+       whoever may put one document on that host could speak for another issuer there.
+    2. It names one `jwks_uri`, which keys may be fetched from; and from an issuer by https none by http:
+       no document may send the broker to what listens on its own machine.
+    3. Each time anew: an issuer may move its keys.
+
+    Raises:
+        FetchFailed, Rejected, Usage, TimeoutError: there are no keys.
+    """
+    # 1. Its own.
+    body = await fetch(url)
+    document = parse_json_strict(body, Code.CREDENTIAL_KEYS_UNAVAILABLE)
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        raise FetchFailed("its discovery document is not that of the declared issuer, to the letter")
+    # 2. One place.
+    uri = document.get("jwks_uri")
+    if not isinstance(uri, str):
+        raise FetchFailed("its discovery document names no jwks_uri")
+    if urlsplit(issuer).scheme == "https" and urlsplit(uri).scheme != "https":
+        raise FetchFailed("its discovery document sends from https to http")
+    # 3. Anew.
+    return await fetch(uri)
