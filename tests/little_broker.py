@@ -13,12 +13,13 @@ from broker.canonical import Json
 from broker.catalog import Catalog
 from broker.chain import Chain, Principal
 from broker.claims import CallClaims
+from broker.delegate import Delegator
 from broker.issue import Ask, Denied, Issued, Issuer
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.revocation import Revocation
 from broker.session import Assertion, Session, opened_record, revoked_record
-from broker.session_claims import SessionClaims
+from broker.session_signer import SessionSigner, claims_of
 from broker.store.memory import MemoryStore
 from broker.store.sqlite import Store
 from broker.tools_toml import parse
@@ -142,23 +143,13 @@ class LittleBroker:
     store: MemoryStore | Store
     minter: CountingMinter
     issuer: Issuer
+    delegator: Delegator
     now_ms: int = NOW_MS
 
     async def open_session(self, session: Session) -> str:
         """Keep the session; its credential."""
         await self.store.open_session(session, opened_record(session, catalog=self.catalog.digest))
-        actors = session.chain.actors
-        return self.minter.inner.mint_session_credential(
-            SessionClaims(
-                iss=BROKER,
-                sub=session.chain.subject.sub,
-                client_id=actors[0].sub if actors else None,
-                roles=session.roles,
-                sid=session.sid,
-                iat=session.opened_ms // 1000,
-                exp=session.expires_s,
-            )
-        )
+        return self.minter.inner.mint_session_credential(claims_of(session, iss=BROKER))
 
     async def revoke(self, session: Session) -> None:
         revoked = await self.store.revoke(
@@ -205,14 +196,29 @@ def _put_together(folder: Path, store: MemoryStore | Store, catalog: Catalog | N
     def catalog_now() -> Catalog:
         return broker.catalog
 
+    authenticate = Authenticator(catalog=catalog_now, keys=keys, sessions=store)
     issuer = Issuer(
         catalog=catalog_now,
-        authenticate=Authenticator(catalog=catalog_now, keys=keys, sessions=store),
+        authenticate=authenticate,
         log=store,
         minter=minter,
         now_ms=lambda: broker.now_ms,
         new_jti=lambda: f"jti-{next(numbers)}",
         new_txn=lambda: f"txn-{next(numbers)}",
     )
-    broker = LittleBroker(catalog=rules, keys=keys, store=store, minter=minter, issuer=issuer)
+    delegator = Delegator(
+        catalog=catalog_now,
+        authenticate=authenticate,
+        sessions=store,
+        offers=store,
+        log=store,
+        sign=SessionSigner(keys=keys),
+        now_ms=lambda: broker.now_ms,
+        new_txn=lambda: f"txn-{next(numbers)}",
+        new_sid=lambda: f"child-{next(numbers)}",
+        new_code=lambda: f"code-{next(numbers)}",
+    )
+    broker = LittleBroker(
+        catalog=rules, keys=keys, store=store, minter=minter, issuer=issuer, delegator=delegator
+    )
     return broker

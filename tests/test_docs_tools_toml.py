@@ -77,7 +77,7 @@ def test_the_defaults_of_the_page_are_those_of_the_code() -> None:
             if re.fullmatch(r'`".*"`|\d+', default):
                 assert value(MODELS[section], name, default) == MODELS[section].model_fields[name].default
                 checked += 1
-    assert checked == 11
+    assert checked == 12
     issuers = rows("[issuers.NAME]")
     for name in ("algorithms", "types"):
         listed = [each.strip('"') for each in re.findall(r"`(.*?)`", issuers[name][1])]
