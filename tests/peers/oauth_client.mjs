@@ -3,7 +3,7 @@
 
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK } from 'jose'
 import * as oauth from 'oauth4webapi'
-import { read, refusal, write } from './peer.mjs'
+import { pair, read, refusal, write } from './peer.mjs'
 
 const insecure = { [oauth.allowInsecureRequests]: true }
 const question = await read()
@@ -12,14 +12,6 @@ async function discovered() {
   const issuer = new URL(question.issuer)
   const response = await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure })
   return oauth.processDiscoveryResponse(issuer, response)
-}
-
-async function pair(jwk) {
-  const { d: _, ...half } = jwk
-  return {
-    privateKey: await importJWK(jwk, 'ES256'),
-    publicKey: await importJWK(half, 'ES256', { extractable: true }),
-  }
 }
 
 // As it is declared: { client_id, secret } or { client_id, key }, or nothing at all.

@@ -1,5 +1,6 @@
 """A broker whose issuer identifier is where it listens, and `oauth4webapi` as its client."""
 
+import json
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from broker_process import Backend, Place, Served, serve_backend, start_broker
+from broker_process import Backend, Place, Served, modern_post, serve_backend, start_broker
 from peers import Peers
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -37,6 +38,24 @@ class OAuth:
         """What the library made of the answer; `refused` where it threw."""
         asked = {"do": what, "issuer": self.served.url, "client": dict(self.client)} | question
         return await self.peers.run("oauth_client.mjs", asked)
+
+    async def new_key(self) -> tuple[dict[str, Any], str]:
+        """A private JWK, and its thumbprint (RFC 7638)."""
+        made = await self.do("key")
+        return made["jwk"], made["jkt"]
+
+    async def call(self, credential: str, **more: Any) -> dict[str, Any]:
+        """`tools/call` of `orders_get` at `/mcp`, with the credential as a resource's access token."""
+        asked = modern_post("tools/call", {"name": "orders_get", "arguments": {"order_id": "42"}})
+        return await self.do(
+            "resource",
+            url=f"{self.served.url}/mcp",
+            method="POST",
+            headers=asked["headers"],
+            body=json.dumps(asked["json"]),
+            token=credential,
+            **more,
+        )
 
     async def exchange(self, *parameters: tuple[str, str], **more: Any) -> dict[str, Any]:
         """A token exchange (RFC 8693 §2.1)."""

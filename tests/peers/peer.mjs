@@ -1,5 +1,7 @@
 // What every peer here shares: one JSON document in on stdin, one out on stdout, and nothing else on stdout.
 
+import { importJWK } from 'jose'
+
 export async function read() {
   let text = ''
   for await (const part of process.stdin.setEncoding('utf8')) text += part
@@ -22,5 +24,14 @@ export function refusal(error) {
       error: error.error ?? null,
       because: error.cause instanceof Error ? error.cause.message : null,
     },
+  }
+}
+
+// Both halves of a private JWK, as the clients want them.
+export async function pair(jwk) {
+  const { d: _, ...half } = jwk
+  return {
+    privateKey: await importJWK(jwk, 'ES256'),
+    publicKey: await importJWK(half, 'ES256', { extractable: true }),
   }
 }

@@ -1,10 +1,11 @@
 // openid-client gets tokens from the provider: as a service, or as a person whose browser is these few lines.
-// In: { issuer, resource, secret, scope } or { issuer, resource, person }. Out: { access_token, id_token? }.
+// With a private JWK as `dpop` the service's token is bound to that key.
+// In: { issuer, resource, secret, scope, dpop? } or { issuer, resource, person }. Out: { access_token, id_token? }.
 
 import * as client from 'openid-client'
-import { read, write } from './peer.mjs'
+import { pair, read, write } from './peer.mjs'
 
-const { issuer, resource, secret, scope, person } = await read()
+const { issuer, resource, secret, scope, dpop, person } = await read()
 const loopback = { execute: [client.allowInsecureRequests] }
 
 // Follows redirects and sends the provider's two forms, until it leads back to the client.
@@ -42,7 +43,8 @@ async function browse(start, back) {
 
 if (person === undefined) {
   const config = await client.discovery(new URL(issuer), 'ci-runner', secret, undefined, loopback)
-  const { access_token } = await client.clientCredentialsGrant(config, { scope, resource })
+  const DPoP = dpop && client.getDPoPHandle(config, await pair(dpop))
+  const { access_token } = await client.clientCredentialsGrant(config, { scope, resource }, { DPoP })
   write({ access_token })
 } else {
   const config = await client.discovery(new URL(issuer), 'desk-app', undefined, client.None(), loopback)

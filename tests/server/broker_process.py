@@ -163,12 +163,12 @@ class Place:
         fresh.write_text(text.replace("{backend}", self.backend.url))
         fresh.replace(self.config)
 
-    def open_session(self, subject: str, agent: str, role: str) -> str:
-        """A credential, as `broker session open` writes it."""
+    def open_session(self, subject: str, agent: str, role: str, *more: str) -> str:
+        """A credential, as `broker session open` writes it; `more` are options of it."""
         file = self.folder / f"{secrets.token_hex(8)}.credential"
         run_command(
             "session", "open", "--config", str(self.config),
-            "--subject", subject, "--agent", agent, "--role", role, "--for", "1h", "--to", str(file),
+            "--subject", subject, "--agent", agent, "--role", role, "--for", "1h", "--to", str(file), *more,
         )  # fmt: skip
         credential = file.read_text().strip()
         file.unlink()
