@@ -15,6 +15,7 @@ from anyio import to_thread
 from broker.authenticate import Authenticator
 from broker.backends.http import HttpBackends
 from broker.call import Caller
+from broker.delegate import Delegator
 from broker.issue import Issuer
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
@@ -24,6 +25,7 @@ from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
 from broker.server.readiness import Readiness
 from broker.server.turns import Turns
+from broker.session_signer import SessionSigner
 from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Log
 from broker.store.sqlite import Store
@@ -48,6 +50,7 @@ class Broker:
     log: Log
     readiness: Readiness
     authenticate: Authenticator
+    delegator: Delegator
     lists: ToolLists
     turns: Turns
     mcp: BrokerServer
@@ -71,6 +74,16 @@ def now_ms() -> int:
 def new_jti() -> str:
     """128 random bits."""
     return secrets.token_urlsafe(16)
+
+
+def new_sid() -> str:
+    """132 random bits, as long as the ids of other sessions, and without a dash in front, as they are."""
+    return secrets.token_urlsafe(32).lstrip("-")[:22]
+
+
+def new_code() -> str:
+    """256 random bits, or a few less: a command line would take a dash in front for an option."""
+    return secrets.token_urlsafe(32).lstrip("-")
 
 
 def new_txn() -> str:
@@ -113,6 +126,18 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             new_txn=new_txn,
         )
         caller = Caller(issuer=issuer, backends=backends, log=store, now_ms=now_ms, monotonic=time.monotonic)
+        delegator = Delegator(
+            catalog=live,
+            authenticate=authenticate,
+            sessions=store,
+            offers=store,
+            log=store,
+            sign=SessionSigner(keys=keys),
+            now_ms=now_ms,
+            new_txn=new_txn,
+            new_sid=new_sid,
+            new_code=new_code,
+        )
         lists = ToolLists(catalog=live, authenticate=authenticate, now_ms=now_ms)
         turns = Turns(wait_s=TURN_WAIT_S)
         server = BrokerServer(calls=caller, lists=lists, log=store, catalog=live, turns=turns, now_ms=now_ms)
@@ -145,6 +170,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             log=store,
             readiness=Readiness(store, monotonic=time.monotonic),
             authenticate=authenticate,
+            delegator=delegator,
             lists=lists,
             turns=turns,
             mcp=server,
