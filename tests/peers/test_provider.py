@@ -220,7 +220,7 @@ async def test_a_revoked_session_stays_so_whatever_its_issuer_says(
 ) -> None:
     token = await provider.service()
     assert "shipped" in await call(served, token)
-    sid = served.place.records()[-1]["sid"]
+    sid = [each["sid"] for each in served.place.records() if each["event"] == "allowed"][-1]
     revoke = ("session", "revoke", sid, "--config", str(served.place.config))
     await anyio.to_thread.run_sync(run_command, *revoke)
     # Another token of the same service is another session, and is not touched.
