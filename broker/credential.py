@@ -67,7 +67,7 @@ def foreign_session(
     3. It is a bearer's: `cnf` binds it to a key (RFC 7800), and nobody here proves to have that.
     4. It names its actors, if any, in names that a declared issuer gives out; and who may become one.
     5. Roles are those that the issuer's rules give, and no others. There may be none.
-    6. Its assurance is well-formed, and taken as it is.
+    6. Its assurance is well-formed, and means what the catalog says that it means for this issuer.
     """
     now_s = now_ms // 1000
     # 1. From there, for us.
@@ -98,7 +98,7 @@ def foreign_session(
         assertions=assertions,
         opened_ms=now_ms,
         expires_s=expires_s,
-        acr=_acr(payload),
+        acr=_acr(payload, issuer),
         amr=_amr(payload),
         auth_time=_auth_time(payload, now_s),
         tenant=issuer.tenant,
@@ -203,8 +203,12 @@ def _date(payload: Mapping[str, Json], claim: str) -> int | None:
     return value
 
 
-def _acr(payload: Mapping[str, Json]) -> str | None:
-    return principal_name(payload["acr"], "acr", Code.CREDENTIAL_CLAIMS) if "acr" in payload else None
+def _acr(payload: Mapping[str, Json], issuer: Issuer) -> str | None:
+    """With a table, the level that it gives: a value that is not in there means nothing, `aal3` included."""
+    if "acr" not in payload:
+        return None
+    acr = principal_name(payload["acr"], "acr", Code.CREDENTIAL_CLAIMS)
+    return dict(issuer.acr).get(acr) if issuer.acr else acr
 
 
 def _amr(payload: Mapping[str, Json]) -> tuple[str, ...]:

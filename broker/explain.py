@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from broker.assurance import assured, recent
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant, Tool
 from broker.errors import Code, Rejected
@@ -11,7 +12,6 @@ from broker.policy import (
     Arguments,
     Decision,
     Refused,
-    assured,
     decide,
     ended,
     is_for,
@@ -196,12 +196,14 @@ def _needed(asked: _Question, decision: Refused, elsewhere: tuple[Considered, ..
         for grant in _own_grants(asked):
             yield from _needed_of(asked, grant)
         yield from _needed_elsewhere(asked, elsewhere)
-    # These two whatever the grants say.
+    # These whatever the grants say.
     problems = tool.input.problems(dict(asked.arguments.values))
     if problems:
         yield f"arguments that the tool takes: {'; '.join(problems)}"
     if not assured(asked.session, tool):
         yield f"a session with the assurance (acr) {tool.acr}, or a higher one"
+    if not recent(asked.session, tool, now_s=asked.now_s):
+        yield f"a session whose subject signed in (auth_time) at most {tool.max_age_s} s ago"
 
 
 def _needed_of(asked: _Question, grant: Grant) -> Iterator[str]:

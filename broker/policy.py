@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
+from broker.assurance import StepUp, step_up
 from broker.canonical import Json, canonical_json, digest
 from broker.catalog import Catalog, Grant, Role, Tool
 from broker.chain import Chain
@@ -13,10 +14,6 @@ from broker.limit import within
 from broker.plain_text import plain
 from broker.request import PlannedRequest
 from broker.session import Session
-
-ASSURANCE = ("aal1", "aal2", "aal3")
-"""NIST SP 800-63, from weak to strong. What is not in here is weaker than all of them."""
-
 
 MAX_VALUES = 10_000
 """In the arguments of one call, inner ones included: to hold one against a schema takes some 20 µs, and some
@@ -86,19 +83,6 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepUp:
-    """What the subject has to do first (RFC 9470 §3).
-
-    Attributes:
-        acr_values: the least assurance that is taken, or None where the session's is enough.
-        max_age_s: seconds since the subject authenticated, or None where that is recent enough.
-    """
-
-    acr_values: str | None
-    max_age_s: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """Why not.
 
@@ -132,7 +116,7 @@ def decide(
     3. A grant of one of the session's roles names it, and has not ended; and whoever handed the session
        on left it the tool. No role, no grant: no.
     4. The arguments are what the tool takes.
-    5. The session's assurance is what the tool asks for.
+    5. The session's assurance is what the tool asks for, and its subject authenticated as lately as that.
     6. The arguments are within one of those grants: in their order, but one without a rate goes before
        all with a rate, so that an allowance is used only where it is needed. And they are within
        everything that each step from the first session to this one left: a child has no more than its parent.
@@ -165,9 +149,9 @@ def decide(
             rule=nearest.rule,
         )
     # 5. Assured.
-    if not assured(session, tool):
-        sentence = f"The tool asks for the assurance {tool.acr}; the session has {session.acr or 'none'}."
-        return _same(Code.ASSURANCE_INSUFFICIENT, sentence, nearest.rule, tool)
+    missing = step_up(session, tool, catalog.issuers.get(session.issuer), now_s=now_s)
+    if missing is not None:
+        return _not_assured(missing, nearest.rule, tool)
     # 6. Within.
     fitting = [grant for grant in living if not outside(grant, arguments)]
     if not fitting:
@@ -264,18 +248,6 @@ def outside(grant: Grant, arguments: Arguments) -> tuple[str, ...]:
     return () if grant.arguments is None else grant.arguments.problems(dict(arguments.values))
 
 
-def assured(session: Session, tool: Tool) -> bool:
-    """Whether the session's assurance is at least the tool's."""
-    if tool.acr is None:
-        return True
-    # One that is not known cannot be met.
-    return tool.acr in ASSURANCE and _level(session.acr) >= _level(tool.acr)
-
-
-def _level(acr: str | None) -> int:
-    return ASSURANCE.index(acr) if acr in ASSURANCE else -1
-
-
 def rate_key(grant: Grant, chain: Chain, tenant: str | None = None) -> str:
     """What the log counts a grant's calls by: each agent of each subject has an allowance of its own, in each
     tenant."""
@@ -318,6 +290,18 @@ def _outside(reason: str, rule: str, tool: Tool) -> Refused:
         shown="The tool is granted, but not with these arguments. Ask whoever granted it, or use others.",
         rule=rule,
         taken_by=tool,
+    )
+
+
+def _not_assured(missing: StepUp, rule: str, tool: Tool) -> Refused:
+    return Refused(
+        code=Code.ASSURANCE_INSUFFICIENT,
+        reason=missing.why,
+        shown_code=Code.ASSURANCE_INSUFFICIENT,
+        shown=missing.advice,
+        rule=rule,
+        taken_by=tool,
+        step_up=missing,
     )
 
 

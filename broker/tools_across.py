@@ -61,6 +61,11 @@ class Across:
         if tenant is not None and owners and owners.isdisjoint({None, tenant}):
             self._mistakes.note(at, f"no tool of tenant {tenant!r} is named {pattern!r}")
 
+    def require_trust_domain(self, at: KeyPath) -> None:
+        if entry_at(self._document, "broker", "trust_domain") is None:
+            problem = "needs `trust_domain` in [broker]: a transaction token says where it is good"
+            self._mistakes.note(at, problem)
+
     def require_grants(self, at: KeyPath) -> None:
         """By what the file says: grants that were left out for a mistake of theirs are not none."""
         if not entry_at(self._document, *at, "grants"):
@@ -131,6 +136,15 @@ class Across:
                 problem = f"is also that of backends.{other}: a token of one would be good at the other"
                 self._mistakes.note(("backends", name, "audience"), problem)
             audiences.setdefault(backend.audience, name)
+        if settings is not None and settings.trust_domain is not None:
+            taken = {settings.issuer: "broker.issuer"} | {
+                audience: f"backends.{name}.audience" for audience, name in audiences.items()
+            }
+            if settings.trust_domain in taken:
+                problem = (
+                    f"is also {taken[settings.trust_domain]}: two kinds of token would have one audience"
+                )
+                self._mistakes.note(("broker", "trust_domain"), problem)
 
     def require_distinct_tools(self, tools: Mapping[str, Tool]) -> None:
         looks: dict[str, str] = {}

@@ -78,6 +78,7 @@ class BrokerSection(Section):
     max_arguments: Size = 256 * 1024
     max_calls: Annotated[int, Field(ge=1, le=1024)] = 16
     max_actors: Annotated[int, Field(ge=1, le=MAX_ACTORS)] = 5
+    trust_domain: Text | None = None
 
 
 class RoleRuleSection(Section):
@@ -100,6 +101,7 @@ class IssuerSection(Section):
     once: bool = False
     session: Duration | None = None
     tenant: Text | None = None
+    acr: dict[str, Text] = {}
 
 
 class TenantSection(Section):
@@ -117,6 +119,7 @@ class BackendSection(Section):
     max_concurrent: Annotated[int, Field(ge=1, le=4096)] = 64
     single_use: Literal["kit", "introspect"] = "kit"
     unchecked_bodies: bool = False
+    txn_token: bool = False
 
 
 class ToolSection(Section):
@@ -128,6 +131,7 @@ class ToolSection(Section):
     input: dict[str, Any] | None = None
     output: dict[str, Any] | None = None
     acr: Text | None = None
+    max_age: Duration | None = None
     ttl: Duration = 30
     timeout: Duration | None = None
     max_response: Size | None = None

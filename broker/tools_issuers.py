@@ -8,6 +8,7 @@ from broker.catalog import Issuer, IssuerKind, RoleRule, Tenant
 from broker.issuers import ID_JAG_TYP
 from broker.session_claims import SESSION_TYP
 from broker.toml_lines import KeyPath
+from broker.tools_assurance import acr_table
 from broker.tools_grammar import IssuerSection, RoleRuleSection, TenantSection
 from broker.tools_parts import Parts
 from broker.verify import ALGORITHMS
@@ -100,6 +101,7 @@ class IssuerValues(Parts):
             tenant=self._tenant(at, model.tenant),
             once=once,
             session_s=model.session,
+            acr=acr_table(self._mistakes, (*at, "acr"), model.acr),
         )
 
     def _require_keys(self, at: KeyPath, model: IssuerSection, kind: _Kind) -> None:

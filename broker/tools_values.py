@@ -12,12 +12,12 @@ from broker.claims import MAX_TTL_S
 from broker.credential import MAX_LIFE_S
 from broker.errors import Code, Rejected, Usage
 from broker.places import store_path
-from broker.policy import ASSURANCE
 from broker.request import RequestTemplate, TemplateMistake
 from broker.schema import Schema, SchemaMistake
 from broker.toml_document import Table
 from broker.toml_lines import KeyPath
 from broker.tools_across import properties_of
+from broker.tools_assurance import require_assurance
 from broker.tools_grammar import (
     BackendSection,
     BrokerSection,
@@ -31,6 +31,7 @@ MAX_ARGUMENTS = 4 * 1024 * 1024
 MAX_RESPONSE = 64 * 1024 * 1024
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
+_ONE_WORD = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*-]{1,64}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _OWN_HEADERS = frozenset(
@@ -63,7 +64,13 @@ class Values(Parts):
             max_arguments_bytes=model.max_arguments,
             max_calls=model.max_calls,
             max_actors=model.max_actors,
+            trust_domain=self._trust_domain((*at, "trust_domain"), model.trust_domain),
         )
+
+    def _trust_domain(self, at: KeyPath, name: str | None) -> str | None:
+        if name is not None and not _ONE_WORD.fullmatch(name):
+            self._mistakes.note(at, "must be one name, without spaces: trust-domain.example")
+        return name
 
     def _listen(self, at: KeyPath, listen: str | None, url: SplitResult | None) -> tuple[str, int]:
         if listen is not None:
@@ -87,6 +94,8 @@ class Values(Parts):
         if not 1 <= model.timeout <= 600:  # noqa: PLR2004 - ten minutes
             self._mistakes.note((*at, "timeout"), "must be between 1s and 10m")
         self._require_size((*at, "max_response"), model.max_response, MAX_RESPONSE)
+        if model.txn_token:
+            self._across.require_trust_domain((*at, "txn_token"))
         return Backend(
             name=str(at[-1]),
             kind=model.kind,
@@ -99,6 +108,7 @@ class Values(Parts):
             max_concurrent=model.max_concurrent,
             single_use=model.single_use,
             unchecked_bodies=model.unchecked_bodies,
+            txn_token=model.txn_token,
         )
 
     def tool(self, at: KeyPath, model: ToolSection, backends: Mapping[str, Backend]) -> Tool | None:
@@ -109,9 +119,7 @@ class Values(Parts):
             )
         if not 1 <= model.ttl <= MAX_TTL_S:
             self._mistakes.note((*at, "ttl"), f"must be between 1s and {MAX_TTL_S}s")
-        if model.acr is not None and model.acr not in ASSURANCE:
-            problem = f"{model.acr!r} is not known; known are {', '.join(ASSURANCE)}"
-            self._mistakes.note((*at, "acr"), problem, (model.acr, ASSURANCE))
+        require_assurance(self._mistakes, at, acr=model.acr, max_age_s=model.max_age)
         template = self._template((*at, "request"), model.request)
         document = _default_input(template) if model.input is None else model.input
         schema = self._schema((*at, "input"), document)
@@ -142,6 +150,7 @@ class Values(Parts):
             input=schema,
             output=output,
             acr=model.acr,
+            max_age_s=model.max_age,
             ttl_s=model.ttl,
             timeout_s=timeout,
             max_response_bytes=model.max_response or backend.max_response_bytes,

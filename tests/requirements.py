@@ -5,6 +5,7 @@ Nothing else is claimed. There is no token endpoint yet: what those standards as
 
 from dataclasses import dataclass
 
+ASSURANCE = "tests/test_assurance.py::"
 AUTHENTICATE = "tests/test_authenticate.py::"
 BAD_INPUT = "tests/server/test_bad_input.py::"
 CALLS = "tests/server/test_calls_over_http.py::"
@@ -27,6 +28,7 @@ RECORD = "tests/test_record.py::"
 REQUEST = "tests/test_request.py::"
 REQUIREMENTS_TEST = "tests/test_requirements.py::"
 SECRETS = "tests/test_secrets.py::"
+STEP_UP = "tests/server/test_step_up.py::"
 STDIO = "tests/server/test_stdio_process.py::"
 SWAPS = "tests/server/test_two_sessions.py::"
 TOKEN = "tests/test_token.py::"
@@ -832,5 +834,51 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "3.2.1",
         "A request target is in origin-form, to the letter, or it is not taken.",
         (f"{INTROSPECTION}test_a_target_that_is_taken_is_one_that_a_request_line_can_hold",),
+    ),
+    # ── Assurance ───────────────────────────────────────────────────────────
+    Clause(
+        "RFC 9470",
+        "3",
+        "A call that needs more is answered with 401 and insufficient_user_authentication; acr_values and "
+        "max_age say what is missing, alone or together.",
+        (
+            f"{STEP_UP}test_a_call_that_lacks_something_is_answered_with_a_challenge_that_says_what",
+            f"{STEP_UP}test_the_short_way_challenges_as_the_long_one_does",
+            f"{ASSURANCE}test_what_is_asked_for_is_what_is_missing_and_nothing_else",
+        ),
+    ),
+    Clause(
+        "RFC 9470",
+        "4",
+        "What is asked for are values that the authorization server knows, as a client passes them on.",
+        (
+            f"{ASSURANCE}test_an_issuer_is_asked_in_its_own_words",
+            f"{STEP_UP}test_a_client_that_signs_in_as_it_is_told_makes_the_same_call",
+        ),
+    ),
+    Clause(
+        "RFC 9470",
+        "5",
+        "What a token says of the authentication (acr, auth_time) is judged for each call.",
+        (
+            f"{ASSURANCE}test_each_level_of_an_issuer_opens_the_tools_up_to_it_and_no_other",
+            f"{ASSURANCE}test_who_signed_in_max_age_ago_may_and_a_second_later_may_not",
+            f"{ASSURANCE}test_a_session_that_does_not_say_when_is_never_fresh",
+        ),
+    ),
+    Clause(
+        "RFC 9470",
+        "7",
+        "The metadata has acr_values_supported.",
+        (f"{STEP_UP}test_the_metadata_says_which_values_a_challenge_may_ask_for",),
+    ),
+    Clause(
+        "NIST SP 800-63C",
+        "",
+        "aal1 < aal2 < aal3; a value that no declared table has is weaker than all of them.",
+        (
+            f"{ASSURANCE}test_with_a_table_what_is_not_in_it_means_nothing_and_is_carried_nowhere",
+            f"{ASSURANCE}test_no_claim_is_worth_more_than_the_table_says",
+        ),
     ),
 )

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from broker.assurance import assured
 from broker.canonical import Json
 from broker.catalog import Catalog
 from broker.chain import Chain, Principal
 from broker.cli import main
 from broker.errors import Code
-from broker.policy import Allowed, Arguments, Decision, Refused, assured, decide, visible
+from broker.policy import Allowed, Arguments, Decision, Refused, decide, visible
 from broker.session import Session
 from broker.tools_toml import parse
 

@@ -8,17 +8,16 @@ from hypothesis import given, strategies as st
 from jsonschema import Draft202012Validator
 from little_broker import BROKER, NOW_S, ORDERS, UNTIL_S, catalog_of, session_of
 
+from broker.assurance import ASSURANCE, assured
 from broker.canonical import MAX_DEPTH, Json
 from broker.catalog import Catalog, Grant, Rate, Role, Tool
 from broker.chain import Chain, Principal
 from broker.errors import CatalogInvalid, Code, Rejected
 from broker.policy import (
-    ASSURANCE,
     Allowed,
     Arguments,
     Decision,
     Refused,
-    assured,
     decide,
     names,
     rate_exceeded,
@@ -162,7 +161,7 @@ def test_assurance_is_at_least_what_the_tool_asks_for_and_an_unknown_one_meets_n
 def test_a_session_with_the_assurance_may_call_what_it_was_refused_without() -> None:
     arguments: dict[str, Json] = {"order_id": "1"}
     refused = refusal(SUPPORT, "orders_close", arguments)
-    assert refused.shown == "The tool asks for the assurance aal2; the session has none."
+    assert refused.shown.startswith("The tool asks for the assurance aal2, and the session has none. ")
     assert isinstance(decided(session_of("support", acr="aal2"), "orders_close", arguments), Allowed)
 
 

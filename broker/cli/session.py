@@ -72,6 +72,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="whose session it is: of another nothing exists for it (default: nobody's)",
     )
     opening.add_argument(
+        "--auth-time",
+        choices=["now"],
+        metavar="now",
+        help="the subject signs in at this moment, for tools with max_age (default: unsaid)",
+    )
+    opening.add_argument(
         "--to", type=Path, metavar="FILE", help="write the credential there, mode 0600 (default: to stdout)"
     )
 
@@ -188,6 +194,7 @@ def _as_json(stored: StoredSession, at_ms: int) -> dict[str, Json]:
         "roles": list(session.roles),
         "because": because,
         "acr": session.acr,
+        "auth_time": session.auth_time,
         "opened": timestamp(session.opened_ms),
         "expires": timestamp(session.expires_s * 1000),
         "revoked": None if stored.revoked_ms is None else timestamp(stored.revoked_ms),

@@ -44,6 +44,7 @@ class _Wish:
     seconds: int
     acr: str | None
     tenant: str | None
+    auth_time: int | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,6 +94,7 @@ def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
         seconds=_seconds(arguments.lifetime),
         acr=acr,
         tenant=tenant,
+        auth_time=now_ms() // 1000 if arguments.auth_time == "now" else None,
     )
 
 
@@ -136,6 +138,7 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
         expires_s=opened_ms // 1000 + wish.seconds,
         acr=wish.acr,
         tenant=wish.tenant,
+        auth_time=wish.auth_time,
     )
     # 1. A key that lasts.
     keys = KeyRing.open(Path(catalog.broker.keys), now_s=opened_ms // 1000)

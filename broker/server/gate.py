@@ -20,6 +20,7 @@ from broker.chain import Chain
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Authenticate
 from broker.record import Record
+from broker.server.challenge import Challenge, takes_challenge
 from broker.server.quiet import where
 from broker.server.short_way import ShortWay, in_json
 from broker.server.visit import Visit, visiting
@@ -88,7 +89,8 @@ class Gate:
            session to client, issuer and subject, and the subject given here is the broker's session.
 
         And after: a message that the SDK refuses leaves a record before the refusal is sent, and so does
-        one on which the broker itself fails.
+        one on which the broker itself fails. A call that is refused for its subject's assurance is answered
+        with a challenge.
         """
         if scope["type"] != "http":
             # There is no WebSocket here, and the lifespan is the outer app's.
@@ -198,6 +200,14 @@ class Gate:
         await self.record(refusal.code, refusal.reason, scope)
         await _answer(refusal, self._metadata_url())(scope, receive, send)
 
+    def challenge(self, challenge: Challenge, visit: Visit) -> Response:
+        """What is sent in place of the result of a call whose subject is not assured enough."""
+        return challenge.answer(
+            scheme="Bearer" if visit.session.jkt is None else "DPoP",
+            metadata_url=self._metadata_url(),
+            request_id=visit.request_id,
+        )
+
     async def record(self, code: Code, reason: str, scope: Scope, visit: Visit | None = None) -> None:
         """A refusal is a record too, and durable before the client hears of it. Raises LogUnavailable."""
         session = None if visit is None else visit.session
@@ -233,6 +243,12 @@ class _Guarded:
             return
         if message["type"] == "http.response.start":
             self.started = True
+            challenge = self._visit.challenge
+            if challenge is not None and takes_challenge(message):
+                # Refused for the subject's assurance; that stands in the log already.
+                self._replaced = True
+                await self._gate.challenge(challenge, self._visit)(self._scope, self._receive, self._send)
+                return
             why = None if self._visit.recorded else self._refusal(message["status"])
             if why is not None:
                 try:

@@ -38,6 +38,7 @@ from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Ask, Denied
 from broker.policy import is_visible
 from broker.record import Record
+from broker.server.challenge import Challenge
 from broker.server.lists import ToolLists, TooManyWatchers, Watcher
 from broker.server.outbound import Outbound, RecordingOutbound, reached
 from broker.server.quiet import where
@@ -205,6 +206,7 @@ class BrokerServer(Server[dict[str, Any]]):
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> dict[str, Any]:
         visit = visiting.get()
         visit.reached = True
+        visit.request_id = ctx.request_id
         wants_news = ctx.meta is not None and "progress_token" in ctx.meta
         return await self.call(visit, params.name, params.arguments or {}, ctx if wants_news else None)
 
@@ -247,8 +249,8 @@ class BrokerServer(Server[dict[str, Any]]):
                 return result
             case Failed(txn=txn, code=code, message=message):
                 return _error(message, code, txn)
-            case Denied(txn=txn, refused=refused):
-                return _error(refused.shown, refused.shown_code, txn)
+            case Denied():
+                return _denied(visit, outcome, news)
 
     async def _call_with_progress(self, ctx: Context, ask: Ask) -> Called | Failed | Denied:
         """The call, and news of it while it takes time: 0 of 1 at once, then a growing part of its time
@@ -362,6 +364,17 @@ def _error(sentence: str, code: Code, txn: str | None) -> dict[str, Any]:
         "isError": True,
         "_meta": meta,
     }
+
+
+def _denied(visit: Visit, denied: Denied, news: Context | None) -> dict[str, Any]:
+    refused = denied.refused
+    result = _error(refused.shown, refused.shown_code, denied.txn)
+    if refused.step_up is not None:
+        challenge = Challenge(step_up=refused.step_up, txn=denied.txn)
+        result["_meta"] |= challenge.meta()
+        # Who asked for news has had some: it is too late for another status than 200.
+        visit.challenge = challenge if news is None else None
+    return result
 
 
 _LOG_UNAVAILABLE = _error(

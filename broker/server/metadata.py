@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from broker.assurance import ASSURANCE
 from broker.canonical import Json
 from broker.catalog import Catalog
 
@@ -26,6 +27,7 @@ def protected_resource(catalog: Catalog) -> dict[str, Json]:
         "resource": f"{catalog.broker.issuer}/mcp",
         "authorization_servers": [catalog.broker.issuer, *issuers],
         "bearer_methods_supported": ["header"],
+        "acr_values_supported": acr_values(catalog),
         "resource_name": "tool-token-broker",
     }
 
@@ -38,7 +40,14 @@ def authorization_server(catalog: Catalog) -> dict[str, Json]:
         "jwks_uri": f"{catalog.broker.issuer}{JWKS}",
         "response_types_supported": [],
         "grant_types_supported": [],
+        "acr_values_supported": acr_values(catalog),
     }
+
+
+def acr_values(catalog: Catalog) -> list[Json]:
+    """RFC 9470 §7: what a challenge may ask for. The broker's own levels, and what issuers call them."""
+    tables = (value for issuer in catalog.issuers.values() for value, _ in issuer.acr)
+    return list(dict.fromkeys((*ASSURANCE, *tables)))
 
 
 def resource_metadata_url(catalog: Catalog) -> str:

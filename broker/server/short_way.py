@@ -127,6 +127,7 @@ class ShortWay:
         where the broker ends.
         """
         result: dict[str, Any] | None = None
+        visit.request_id = call.id
         with anyio.CancelScope() as scope:
             under_way.add(scope)
             call.gone.tell.add(scope.cancel)

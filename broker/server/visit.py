@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from broker.server.challenge import Challenge
 from broker.session import Session
 
 
@@ -15,6 +16,8 @@ class Visit:
         jkt: thumbprint of the key whose possession was proved with this message (RFC 9449).
         recorded: a refusal of this message stands in the log already, so the next layer adds none.
         reached: the SDK found nothing wrong with the message and handed it to `tools/call`.
+        request_id: JSON-RPC id of that call.
+        challenge: its subject has to sign in again first. Told as one where no part of an answer was sent.
     """
 
     credential: str = field(repr=False)
@@ -22,6 +25,8 @@ class Visit:
     jkt: str | None = None
     recorded: bool = False
     reached: bool = False
+    request_id: str | int | None = None
+    challenge: Challenge | None = None
 
 
 visiting: ContextVar[Visit] = ContextVar("visiting")
