@@ -10,9 +10,11 @@ import anyio.to_thread
 from broker.canonical import Json, digest
 from broker.catalog import Catalog, Client
 from broker.chain import Chain, Principal
+from broker.delegate_arguments import asked
 from broker.delegation import TOOL, Narrowed, Wish, actors_named, narrow
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Authenticate, Denied
+from broker.plain_text import plain
 from broker.policy import Refused, refused
 from broker.record import Record
 from broker.session import Session, opened_record
@@ -111,46 +113,49 @@ class Delegator:
     new_code: Callable[[], str]
 
     async def offer(
-        self, credential: str, *, agent: str, wish: Wish, jkt: str | None = None
+        self, credential: str, *, arguments: Mapping[str, Json], jkt: str | None = None
     ) -> Offered | Denied:
-        """Keep a part of a session's rights for another agent, under a claim code; or say why not.
+        """The tool `delegate`: keep a part of a session's rights for another agent, under a claim code.
 
         What must hold before there is a code:
 
         1. The credential is good, and its session stands.
-        2. A rule lets the session hand this on to that agent: see `delegation.narrow`. Where the agent's
+        2. The arguments are what the tool takes.
+        3. A rule lets the session hand this on to that agent: see `delegation.narrow`. Where the agent's
            name is one in several namespaces, the first rule that allows says which agent is meant.
-        3. The offer and its record `delegated` are durable, in one transaction, that has found the session
+        4. The offer and its record `delegated` are durable, in one transaction, that has found the session
            standing. Of the code only the digest is kept.
-
-        Args:
-            agent: the name of who shall act, as its issuer gives it.
 
         Raises:
             LogUnavailable: nothing was offered.
         """
-        at = self._occasion(tool=TOOL, to=_bounded(agent))
-        return await self._whole(at, self._offer(at, credential, agent, wish, jkt))
+        at = self._occasion(tool=TOOL)
+        return await self._whole(at, self._offer(at, credential, arguments, jkt))
 
     async def _offer(
-        self, at: _Occasion, credential: str, agent: str, wish: Wish, jkt: str | None
+        self, at: _Occasion, credential: str, arguments: Mapping[str, Json], jkt: str | None
     ) -> Offered | Denied:
         # 1. Who.
         try:
             parent = await self.authenticate(credential, now_ms=at.now_ms, jkt=jkt)
         except Rejected as rejected:
             return await self._deny(at, refused(rejected))
-        # 2. Narrow.
+        # 2. What.
+        wanted = asked(arguments, max_bytes=at.catalog.broker.max_arguments_bytes)
+        if isinstance(wanted, Refused):
+            return await self._deny(at, wanted, parent.chain, parent.sid)
+        at = at.knowing(to=plain(wanted.agent, 128))
+        # 3. Narrow.
         narrowed: Narrowed | Refused = _UNNAMED
-        for actor in actors_named(parent, at.catalog, agent):
-            tried = await _narrow(parent, wish, at, actor=actor)
+        for actor in actors_named(parent, at.catalog, wanted.agent):
+            tried = await _narrow(parent, wanted.wish, at, actor=actor)
             if isinstance(tried, Narrowed) or narrowed is _UNNAMED:
                 narrowed = tried
             if isinstance(tried, Narrowed):
                 break
         if isinstance(narrowed, Refused):
             return await self._deny(at, narrowed, parent.chain, parent.sid)
-        # 3. Keep.
+        # 4. Keep.
         code = self.new_code()
         # Nothing of a bound session becomes a bearer's: whoever redeems it puts a key in this one's place.
         child = narrowed.child(sid=self.new_sid(), opened_ms=at.now_ms, jkt=parent.jkt)
@@ -250,7 +255,6 @@ class Delegator:
            to the key that was proved with this request, if one was.
 
         Args:
-            subject_credential, actor_credential: `subject_token` and `actor_token`.
             client: who asks, where it proved who it is.
 
         Raises:
@@ -377,11 +381,6 @@ def _opened_record(at: _Occasion, child: Session) -> Record:
 
 def _code_sha256(code: str) -> str:
     return digest(code.encode(errors="replace"))
-
-
-def _bounded(name: str) -> str:
-    """Somebody's own words: bounded, and without lone surrogates."""
-    return name[:128].encode(errors="replace").decode()
 
 
 def _gone(unmet: Unmet, rule: str | None) -> Refused:

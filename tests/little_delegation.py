@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from little_broker import BROKER, CONFIG, LittleBroker, catalog_of, little_broker, session_of
 
+from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.delegate import Offered, Opened
 from broker.errors import Code
@@ -77,3 +78,11 @@ async def why_not(broker: LittleBroker, outcome: Offered | Opened | Denied) -> C
     assert (last["event"], last["txn"], last["code"]) == ("refused", outcome.txn, outcome.refused.code)
     assert last["reason"] == outcome.refused.reason
     return outcome.refused.code
+
+
+async def offer(
+    broker: LittleBroker, credential: str, agent: str, *tools: str, **more: Json
+) -> Offered | Denied:
+    """As the tool `delegate` does it."""
+    arguments: dict[str, Json] = {"agent": agent, "tools": list(tools), **more}
+    return await broker.delegator.offer(credential, arguments=arguments)

@@ -11,21 +11,20 @@ from little_delegation import (
     delegating,
     itself,
     lead,
+    offer,
     offered,
     opened,
     principal,
     why_not,
 )
 
+from broker.canonical import Json
 from broker.chain import Chain
 from broker.delegate import CLAIM_S, Opened
-from broker.delegation import Wish
 from broker.errors import Code
 from broker.issue import Denied, Issued
 
 pytestmark = pytest.mark.anyio
-
-LOOK_UP = Wish(tools=("orders_get",))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -45,16 +44,13 @@ async def test_what_is_offered_is_fetched_by_the_named_agent_and_no_more_than_th
     broker: LittleBroker,
 ) -> None:
     credential = await broker.open_session(lead())
-    wish = Wish(
-        tools=("orders_get",),
-        arguments={"orders_get": {"properties": {"order_id": {"const": "42"}}}},
-        expires_in=300,
-    )
-    offer = offered(await broker.delegator.offer(credential, agent="researcher", wish=wish))
-    assert offer.agent == principal("researcher")
-    assert offer.until_s == NOW_S + CLAIM_S
+    condition: Json = {"orders_get": {"properties": {"order_id": {"const": "42"}}}}
+    made = await offer(broker, credential, "researcher", "orders_get", arguments=condition, expires_in=300)
+    code = offered(made)
+    assert code.agent == principal("researcher")
+    assert code.until_s == NOW_S + CLAIM_S
     proof = await broker.open_session(itself("researcher"))
-    child = opened(await broker.delegator.redeem(offer.code, actor_credential=proof))
+    child = opened(await broker.delegator.redeem(code.code, actor_credential=proof))
 
     assert child.session.chain == Chain(
         principal("alice"), (principal("researcher"), principal("orchestrator"))
@@ -76,9 +72,9 @@ async def test_what_is_offered_is_fetched_by_the_named_agent_and_no_more_than_th
 
 async def test_the_log_tells_who_handed_what_on_to_whom_and_by_which_rule(broker: LittleBroker) -> None:
     credential = await broker.open_session(lead())
-    offer = offered(await broker.delegator.offer(credential, agent="researcher", wish=LOOK_UP))
+    code = offered(await offer(broker, credential, "researcher", "orders_get"))
     proof = await broker.open_session(itself("researcher"))
-    child = opened(await broker.delegator.redeem(offer.code, actor_credential=proof))
+    child = opened(await broker.delegator.redeem(code.code, actor_credential=proof))
     assert await may(broker, child.credential)
 
     (delegated,) = await broker.records("delegated")
@@ -97,53 +93,53 @@ async def test_the_log_tells_who_handed_what_on_to_whom_and_by_which_rule(broker
 
 async def test_neither_a_claim_code_nor_a_credential_is_in_the_log_or_in_a_repr(broker: LittleBroker) -> None:
     credential = await broker.open_session(lead())
-    offer = offered(await broker.delegator.offer(credential, agent="researcher", wish=LOOK_UP))
+    code = offered(await offer(broker, credential, "researcher", "orders_get"))
     proof = await broker.open_session(itself("researcher"))
-    child = opened(await broker.delegator.redeem(offer.code, actor_credential=proof))
-    written = json.dumps(await broker.records()) + repr(offer) + repr(child)
-    for secret in (offer.code, child.credential, credential, proof):
+    child = opened(await broker.delegator.redeem(code.code, actor_credential=proof))
+    written = json.dumps(await broker.records()) + repr(code) + repr(child)
+    for secret in (code.code, child.credential, credential, proof):
         assert secret not in written
 
 
 @pytest.mark.parametrize("later_s", [CLAIM_S, CLAIM_S + 1, 3600])
 async def test_a_claim_code_dies_in_a_minute(broker: LittleBroker, later_s: int) -> None:
     credential = await broker.open_session(lead())
-    offer = offered(await broker.delegator.offer(credential, agent="researcher", wish=LOOK_UP))
+    code = offered(await offer(broker, credential, "researcher", "orders_get"))
     proof = await broker.open_session(itself("researcher"))
     broker.now_ms = NOW_MS + later_s * 1000
-    redeemed = await broker.delegator.redeem(offer.code, actor_credential=proof)
+    redeemed = await broker.delegator.redeem(code.code, actor_credential=proof)
     assert await why_not(broker, redeemed) is Code.CLAIM_CODE
 
 
 async def test_a_claim_code_is_nobody_elses_and_a_stranger_does_not_use_it_up(broker: LittleBroker) -> None:
     credential = await broker.open_session(lead())
-    offer = offered(await broker.delegator.offer(credential, agent="researcher", wish=LOOK_UP))
+    code = offered(await offer(broker, credential, "researcher", "orders_get"))
     answers: set[str] = set()
     stranger = await broker.open_session(itself("mallory"))
     alice = await broker.open_session(itself("alice"))
-    for proof, code in ((stranger, offer.code), (alice, offer.code), (stranger, "guessed")):
-        redeemed = await broker.delegator.redeem(code, actor_credential=proof)
+    for proof, shown in ((stranger, code.code), (alice, code.code), (stranger, "guessed")):
+        redeemed = await broker.delegator.redeem(shown, actor_credential=proof)
         assert await why_not(broker, redeemed) is Code.CLAIM_CODE
         assert isinstance(redeemed, Denied)
         answers.add(redeemed.refused.shown)
     # Whoever guesses learns nothing; the log knows.
     assert len(answers) == 1
     proof = await broker.open_session(itself("researcher"))
-    assert isinstance(await broker.delegator.redeem(offer.code, actor_credential=proof), Opened)
-    again = await broker.delegator.redeem(offer.code, actor_credential=proof)
+    assert isinstance(await broker.delegator.redeem(code.code, actor_credential=proof), Opened)
+    again = await broker.delegator.redeem(code.code, actor_credential=proof)
     assert await why_not(broker, again) is Code.CLAIM_CODE
 
 
 async def test_one_claim_code_shown_by_many_at_once_opens_one_session(broker: LittleBroker) -> None:
     credential = await broker.open_session(lead())
-    offer = offered(await broker.delegator.offer(credential, agent="researcher", wish=LOOK_UP))
+    code = offered(await offer(broker, credential, "researcher", "orders_get"))
     proof = await broker.open_session(itself("researcher"))
     outcomes: list[Opened | Denied] = []
     start = anyio.Event()
 
     async def redeem() -> None:
         await start.wait()
-        outcomes.append(await broker.delegator.redeem(offer.code, actor_credential=proof))
+        outcomes.append(await broker.delegator.redeem(code.code, actor_credential=proof))
 
     async with anyio.create_task_group() as group:
         for _ in range(50):

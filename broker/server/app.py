@@ -140,7 +140,9 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         )
         lists = ToolLists(catalog=live, authenticate=authenticate, now_ms=now_ms)
         turns = Turns(wait_s=TURN_WAIT_S)
-        server = BrokerServer(calls=caller, lists=lists, log=store, catalog=live, turns=turns, now_ms=now_ms)
+        server = BrokerServer(
+            calls=caller, offers=delegator, lists=lists, log=store, catalog=live, turns=turns, now_ms=now_ms
+        )
 
         async def forget_old_backends() -> None:
             await backends.retain(tuple(live().backends.values()))

@@ -11,6 +11,7 @@ from broker.catalog import Catalog, Tool
 from broker.errors import LogUnavailable, Rejected
 from broker.issue import Authenticate
 from broker.policy import visible
+from broker.server.delegate_tool import shown_tool
 from broker.server.visit import Visit
 
 MAX_WATCHERS = 4096
@@ -67,7 +68,9 @@ class ToolLists:
         session = await self._authenticate(visit.credential, now_ms=now_ms, jkt=visit.jkt)
         catalog = self._catalog()
         written = self._write(catalog)
-        return [written[tool.name] for tool in visible(session, catalog, now_s=now_ms // 1000)]
+        shown = [written[tool.name] for tool in visible(session, catalog, now_s=now_ms // 1000)]
+        built_in = shown_tool(session, catalog)
+        return shown if built_in is None else [*shown, built_in]
 
     def input_schema(self, visit: Visit, name: str) -> dict[str, Any] | None:
         """The input schema of a tool whose arguments are mirrored in headers (`x-mcp-header`), if the

@@ -1,7 +1,7 @@
 """MCP's methods, on the SDK's low-level server: one object for both eras and every transport."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -34,10 +34,13 @@ from broker import __version__
 from broker.call import Called, Failed
 from broker.canonical import Json
 from broker.catalog import Catalog
+from broker.delegate import Offered
+from broker.delegation import TOOL, may_delegate
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Ask, Denied
 from broker.policy import is_visible
 from broker.record import Record
+from broker.server import delegate_tool
 from broker.server.challenge import Challenge
 from broker.server.lists import ToolLists, TooManyWatchers, Watcher
 from broker.server.outbound import Outbound, RecordingOutbound, reached
@@ -63,6 +66,16 @@ class Calls(Protocol):
         ...
 
 
+class Offers(Protocol):
+    """`delegate.Delegator`, as this module needs it."""
+
+    async def offer(
+        self, credential: str, *, arguments: Mapping[str, Json], jkt: str | None = None
+    ) -> Offered | Denied:
+        """Raises LogUnavailable."""
+        ...
+
+
 class BrokerServer(Server[dict[str, Any]]):
     """tools/list, tools/call and subscriptions/listen for whoever is visiting."""
 
@@ -70,6 +83,7 @@ class BrokerServer(Server[dict[str, Any]]):
         self,
         *,
         calls: Calls,
+        offers: Offers,
         lists: ToolLists,
         log: Log,
         catalog: Callable[[], Catalog],
@@ -93,6 +107,7 @@ class BrokerServer(Server[dict[str, Any]]):
         # in the environment, and the delegation log is where they belong.
         self.middleware[:] = [self._watch_over]
         self._calls = calls
+        self._offers = offers
         self._lists = lists
         self._delegations = log
         self._catalog = catalog
@@ -221,10 +236,7 @@ class BrokerServer(Server[dict[str, Any]]):
         ask = Ask(credential=visit.credential, tool=tool, arguments=arguments, jkt=visit.jkt)
         try:
             async with self._turns.of(visit.session.sid, self._catalog().broker.max_calls):
-                if news is None:
-                    outcome = await self._calls.call(ask)
-                else:
-                    outcome = await self._call_with_progress(news, ask)
+                outcome = await self._outcome(visit, ask, news)
         except Busy:
             return await self._busy(visit, tool)
         except LogUnavailable:
@@ -234,6 +246,8 @@ class BrokerServer(Server[dict[str, Any]]):
             _log.error("a call ended with %s", where(error))
             return _error("The broker failed; the call may or may not have been made.", Code.INTERNAL, None)
         match outcome:
+            case Offered():
+                return delegate_tool.answer(outcome, issuer=self._catalog().broker.issuer)
             case Called(txn=txn, answer=answer):
                 meta: dict[str, Any] = {"broker/txn": txn}
                 if answer.failed:
@@ -251,6 +265,14 @@ class BrokerServer(Server[dict[str, Any]]):
                 return _error(message, code, txn)
             case Denied():
                 return _denied(visit, outcome, news)
+
+    async def _outcome(
+        self, visit: Visit, ask: Ask, news: Context | None
+    ) -> Called | Failed | Denied | Offered:
+        # For a session that may hand nothing on there is no such tool, and it hears what it hears of others.
+        if ask.tool == TOOL and may_delegate(visit.session, self._catalog()):
+            return await self._offers.offer(ask.credential, arguments=ask.arguments, jkt=ask.jkt)
+        return await (self._calls.call(ask) if news is None else self._call_with_progress(news, ask))
 
     async def _call_with_progress(self, ctx: Context, ask: Ask) -> Called | Failed | Denied:
         """The call, and news of it while it takes time: 0 of 1 at once, then a growing part of its time
