@@ -27,12 +27,7 @@ def places(config: Path) -> Places:
     Raises:
         Usage: the file cannot be read, is not TOML, or `store` is of an unknown kind.
     """
-    try:
-        document = tomllib.loads(config.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unreadable(config, error) from error
-    except (ValueError, RecursionError) as error:
-        raise Usage(f"{config} is not TOML: {error}") from error
+    document = unjudged(config)
     found = document.get("broker")
     table = cast("dict[str, object]", found) if isinstance(found, dict) else {}
     return Places(
@@ -40,6 +35,20 @@ def places(config: Path) -> Places:
         keys=(config.parent / str(table.get("keys", DEFAULT_KEYS))).absolute(),
         issuer=str(table.get("issuer", "")),
     )
+
+
+def unjudged(config: Path) -> dict[str, object]:
+    """What a tools.toml says, right or wrong: for what must work although somebody broke the file.
+
+    Raises:
+        Usage: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable(config, error) from error
+    except (ValueError, RecursionError) as error:
+        raise Usage(f"{config} is not TOML: {error}") from error
 
 
 def unreadable(config: Path, error: OSError) -> Usage:

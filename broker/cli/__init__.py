@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": "serve agents over HTTP: /mcp and /sse",
     "stdio": "serve one agent over stdin and stdout",
     "session": "open, list and revoke sessions",
+    "revoke": "end a session, a token, or everything of an actor, a subject, an issuer or a tenant",
     "explain": "say why a call would be allowed or refused",
     "log": "list, show and verify the delegation log",
     "keys": "list, rotate and publish the signing keys",

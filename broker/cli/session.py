@@ -1,7 +1,7 @@
 """Open, list and revoke sessions.
 
 A broker that runs on the same store takes a new session at once, and refuses a revoked one's next
-call.
+call. `broker revoke` ends more than one at a time.
 """
 
 import argparse
@@ -23,10 +23,11 @@ from broker.places import Places, log_origin, places
 from broker.record import timestamp
 from broker.revocation import Revocation
 from broker.session import revoked_record
-from broker.store.protocols import StoredSession
+from broker.store.protocols import Revoked, StoredSession
 from broker.store.sqlite import Store
 
 _SHOWN_MATCHES = 5
+_HEADINGS = ("SESSION", "WHO", "ROLES", "ISSUER", "OPENED", "EXPIRES", "STATE", "PART OF")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     revoking = commands.add_parser("revoke", help="end a session now")
     describe(
         revoking,
-        what="End a session. Its next call is refused, and the tokens that it has not yet used are dead.",
+        what="End a session, and every session below it. Their next call is refused, and the tokens that\n"
+        "they have not yet used are dead.",
         examples="broker session revoke TfyV0X",
         exits="0 revoked, now or before; 1 no session, or more than one, has such an id; 2 not tried",
     )
@@ -114,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "list":
             return _list(places(arguments.config), everything=arguments.all, as_json=arguments.json)
         case _:
-            return anyio.run(_revoke, places(arguments.config), arguments.sid)
+            return end_session(places(arguments.config), arguments.sid, as_json=False)
 
 
 def _list(where: Places, *, everything: bool, as_json: bool) -> int:
@@ -133,14 +135,18 @@ def _list(where: Places, *, everything: bool, as_json: bool) -> int:
 
 
 async def _kept(where: Places, everything: bool, at_ms: int) -> Sequence[StoredSession]:  # noqa: FBT001 - anyio.run's
-    async with _existing(where) as store:
+    async with existing(where) as store:
         return await store.list_sessions(now_s=at_ms // 1000, everything=everything)
 
 
-async def _revoke(where: Places, beginning: str) -> int:
-    """End a session. Its next call is refused, and the tokens that it has not yet used are dead."""
+def end_session(where: Places, beginning: str, *, as_json: bool) -> int:
+    """End the one session whose id begins like that; the exit status."""
+    return anyio.run(_end_session, where, beginning, as_json)
+
+
+async def _end_session(where: Places, beginning: str, as_json: bool) -> int:  # noqa: FBT001 - anyio.run's
     asked_ms = now_ms()
-    async with _existing(where) as store:
+    async with existing(where) as store:
         exact = await store.find(beginning)
         found: Sequence[StoredSession] = (exact,) if exact else ()
         if not found and beginning:
@@ -155,19 +161,42 @@ async def _revoke(where: Places, beginning: str) -> int:
             print(f"{beginning!r} begins the ids of {len(found)} sessions: {shown}{more}", file=sys.stderr)
             return 1
         session = found[0].session
+        revocation = Revocation(kind="session", name=session.sid)
         revoked = await store.revoke(
-            Revocation(kind="session", name=session.sid),
+            revocation,
             now_ms=asked_ms,
             record=lambda sessions: revoked_record(session, now_ms=asked_ms, sessions=sessions),
         )
-        if revoked.news:
-            print(f"revoked session {session.sid}: {session.chain}")
-        else:
-            print(f"session {session.sid} was revoked before: {session.chain}")
+    below = sum(sid != session.sid for sid in revoked.sessions)
+    if as_json:
+        print(json.dumps(revoked_json(revocation, revoked)))
+    elif revoked.news:
+        more = f", and {counted(below)} below it" if below else ""
+        print(f"revoked session {session.sid}: {session.chain}{more}")
+    else:
+        print(f"session {session.sid} was revoked before: {session.chain}")
     return 0
 
 
-def _existing(where: Places) -> AbstractAsyncContextManager[Store]:
+def revoked_json(revocation: Revocation, revoked: Revoked) -> dict[str, Json]:
+    """What a revocation did, for programs."""
+    ended: list[Json] = [*sorted(revoked.sessions)]
+    return {
+        "what": revocation.kind,
+        "name": revocation.name,
+        "iss": revocation.iss or None,
+        "news": revoked.news,
+        "sessions": ended,
+    }
+
+
+def counted(sessions: int) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{sessions} session{'' if sessions == 1 else 's'}"
+
+
+def existing(where: Places) -> AbstractAsyncContextManager[Store]:
+    """The store, where there is one. Raises Usage."""
     # Asking must not make a store: a mistyped --config would look like a broker without sessions.
     if not where.store.exists():
         raise Usage(f"there is no store {where.store} yet; `broker session open` makes it")
@@ -195,6 +224,9 @@ def _as_json(stored: StoredSession, at_ms: int) -> dict[str, Json]:
         "because": because,
         "acr": session.acr,
         "auth_time": session.auth_time,
+        "parent": session.parent,
+        "limits": [each.to_json() for each in session.limits],
+        "tenant": session.tenant,
         "opened": timestamp(session.opened_ms),
         "expires": timestamp(session.expires_s * 1000),
         "revoked": None if stored.revoked_ms is None else timestamp(stored.revoked_ms),
@@ -203,7 +235,9 @@ def _as_json(stored: StoredSession, at_ms: int) -> dict[str, Json]:
 
 
 def _print_table(found: Sequence[StoredSession], at_ms: int) -> None:
-    rows = [("SESSION", "WHO", "ROLES", "ISSUER", "OPENED", "EXPIRES", "STATE")]
+    rows: list[tuple[str, ...]] = [
+        ("SESSION", "WHO", "ROLES", "ISSUER", "OPENED", "EXPIRES", "STATE", "PART OF")
+    ]
     for each in found:
         session = each.session
         rows.append(
@@ -215,8 +249,16 @@ def _print_table(found: Sequence[StoredSession], at_ms: int) -> None:
                 shown(session.opened_ms),
                 shown(session.expires_s * 1000),
                 _state(each, at_ms),
+                session.parent or "",
             )
         )
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they have to be."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

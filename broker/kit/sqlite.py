@@ -11,9 +11,15 @@ import anyio
 
 from broker.canonical import Json
 from broker.claims import CallClaims, keep_until_s
+from broker.errors import Code, Rejected
 from broker.record import Event, Record
-from broker.store.protocols import Entry, SpendCondition
+from broker.store.protocols import Entry, SpendCondition, Unmet
 from broker.store.sqlite import Store
+
+_REVOKED = {
+    Unmet.SESSION_REVOKED: "the session that it was made for was revoked",
+    Unmet.REVOKED: "the token was revoked",
+}
 
 
 @dataclass(slots=True)
@@ -55,19 +61,25 @@ class SqliteSpends:
         """See `Spends`.
 
         The transaction that looks is the one that marks and records, and SQLite lets one process at a
-        time into it: of all racing processes one finds the `jti` unspent.
+        time into it: of all racing processes one finds the `jti` unspent. Where the file is the broker's
+        own, it also finds what was revoked: a token of a session that has ended is dead, spent or not.
 
         Raises:
+            Rejected: `token.revoked`.
             LogUnavailable: the file cannot be opened or written. Nothing may be done for this token.
         """
         store = await self._store(claims)
         appended = await store.append(
             Entry(
                 record=self._record("spent", claims, now_ms),
+                # A session that another broker keeps is not known here, and its tokens are good all the same.
+                sid_if_known=claims.sid,
                 spend=SpendCondition(jti=claims.jti, keep_until_s=keep_until_s(claims)),
-                otherwise=lambda _: self._record("replayed", claims, now_ms),
+                otherwise=lambda unmet: self._unmet_record(unmet, claims, now_ms),
             )
         )
+        if appended.unmet in _REVOKED:
+            raise Rejected(Code.TOKEN_REVOKED, _REVOKED[appended.unmet])
         return appended.unmet is None
 
     async def aclose(self) -> None:
@@ -101,7 +113,13 @@ class SqliteSpends:
             assert opened.store is not None  # noqa: S101 - a shield swallows nothing; mypy cannot know
             return opened.store
 
-    def _record(self, event: Event, claims: CallClaims, now_ms: int) -> Record:
+    def _unmet_record(self, unmet: Unmet, claims: CallClaims, now_ms: int) -> Record:
+        if unmet in _REVOKED:
+            code, reason = Code.TOKEN_REVOKED, _REVOKED[unmet]
+            return self._record("refused", claims, now_ms, code=code, reason=reason)
+        return self._record("replayed", claims, now_ms)
+
+    def _record(self, event: Event, claims: CallClaims, now_ms: int, **why: Json) -> Record:
         """What the backend saw. No location: it holds arguments."""
         fields: dict[str, Json] = {
             "jti": claims.jti,
@@ -112,5 +130,6 @@ class SqliteSpends:
             "aud": claims.aud,
             # Where the broker's log must have the delegation: whoever cuts that log contradicts this one.
             "log": {"origin": claims.log.origin, "index": claims.log.index},
+            **why,
         }
         return Record(event=event, time_ms=now_ms, txn=claims.txn, chain=claims.chain, fields=fields)

@@ -233,6 +233,16 @@ def record(connection: sqlite3.Connection, index: int) -> Body | None:
     return None if found is None else _parse(found[0], index)
 
 
+def token_expires_s(connection: sqlite3.Connection, jti: str, *, since: str) -> int | None:
+    """`exp` of a call token that was minted since then; None where there is no such token."""
+    found = connection.execute(
+        "SELECT json_extract(body, '$.exp') FROM record INDEXED BY record_wide"
+        " WHERE time >= ? AND event = 'allowed' AND json_extract(body, '$.jti') = ?",
+        (since, jti),
+    ).fetchone()
+    return None if found is None else int(found[0])
+
+
 def find_txn(connection: sqlite3.Connection, prefix: str) -> str:
     """The one txn that begins with this. Raises Usage where there is none, or more than one."""
     rows = connection.execute(

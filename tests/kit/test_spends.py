@@ -19,7 +19,11 @@ from broker.claims import LEEWAY_S, MAX_TTL_S, CallClaims
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.kit import MemorySpends, Spends, SqliteSpends, Verifier
 from broker.kit.testing import FakeBroker
+from broker.record import Record
+from broker.revocation import Revocation, revoked_name_record
+from broker.session import Session, opened_record
 from broker.store import history
+from broker.store.sqlite import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -232,6 +236,60 @@ async def test_spends_and_replays_are_records_that_name_the_chain(tmp_path: Path
             assert event["log"] == {"origin": "broker.test/log", "index": 0}
             assert "/orders/42" not in json.dumps(event)
         assert history.recompute(connection, ()).size == 2
+
+
+async def test_a_token_of_a_revoked_session_is_dead_where_the_file_is_the_brokers_own(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    fake = FakeBroker(now=lambda: NOW)
+    claims = fake.claims(action="orders:read", path="/orders/42")
+    session = Session(
+        sid=claims.sid,
+        kind="broker",
+        issuer="broker",
+        chain=claims.chain,
+        roles=(),
+        assertions=(),
+        opened_ms=NOW * 1000,
+        expires_s=NOW + 60,
+    )
+    shared, alone = SqliteSpends(path, now=lambda: NOW), SqliteSpends(tmp_path / "own.db", now=lambda: NOW)
+
+    async def verified(spends: SqliteSpends, claims: CallClaims) -> Code | None:
+        verifier = Verifier(
+            issuer=fake.issuer, audience=fake.audience, keys=fake.keys, spends=spends, now=lambda: NOW
+        )
+        token = fake.sign(claims.to_json())
+        try:
+            await verifier.verify(token, action="orders:read", method="GET", target="/orders/42")
+        except Rejected as rejected:
+            return rejected.code
+        return None
+
+    async with Store.open(path, origin="test", now_ms=lambda: NOW * 1000) as store:
+        await store.open_session(session, opened_record(session, catalog=""))
+        assert await verified(shared, replace(claims, jti="before")) is None
+        by_id, by_session = (
+            Revocation(kind="token", name="by-id"),
+            Revocation(kind="session", name=claims.sid),
+        )
+        for revocation in (by_id, by_session):
+
+            def revoked(sessions: int, what: Revocation = revocation) -> Record:
+                return revoked_name_record(what, sessions=sessions, now_ms=NOW * 1000)
+
+            await store.revoke(revocation, now_ms=NOW * 1000, record=revoked, keep_until_s=NOW + 60)
+    assert await verified(shared, replace(claims, jti="by-id")) is Code.TOKEN_REVOKED
+    assert await verified(shared, replace(claims, jti="unspent")) is Code.TOKEN_REVOKED
+    assert await verified(shared, replace(claims, jti="unspent")) is Code.TOKEN_REVOKED
+    # Another broker's session, as far as this file knows.
+    assert await verified(shared, replace(claims, jti="j-2", sid="of-another")) is None
+    # A file of its own knows nothing of it: such a token dies with its `exp`.
+    assert await verified(alone, replace(claims, jti="unspent")) is None
+    await shared.aclose()
+    await alone.aclose()
+    with history.reading(path) as connection:
+        lines = history.list_calls(connection, history.Filter(outcome="refused"), limit=9)
+    assert [each.body["code"] for each in lines] == ["token.revoked"] * 3
 
 
 async def test_a_spend_and_its_record_are_kept_together_or_not_at_all(tmp_path: Path) -> None:
