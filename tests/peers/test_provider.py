@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import anyio
 import httpx2
@@ -37,6 +37,7 @@ pytestmark = pytest.mark.anyio
 BROKER = "https://broker.example.com"
 ELSEWHERE = "https://elsewhere.example.com"
 SECRET = "only-for-the-tests-and-long-enough"
+Kind: TypeAlias = Literal["jwt", "oidc"]
 SETTINGS: dict[str, Any] = {
     "resources": [BROKER, ELSEWHERE],
     "people": {"alice": {"groups": ["staff", "support"]}, "bob": {"groups": ["staff"]}},
@@ -82,12 +83,15 @@ class Provider:
         """The `kid`s that it publishes after a step: `publish`, `promote` or `withdraw`."""
         return list((await self.running.ask({"do": step}))["kids"])
 
-    def as_issuer(self, name: str = "corp", audience: str = BROKER) -> str:
+    def as_issuer(self, kind: Kind = "oidc", audience: str = BROKER) -> str:
+        """Declared with where its keys are, or to be discovered."""
+        keys = f'jwks = "{self.running.said["jwks_uri"]}"' if kind == "jwt" else ""
         return f"""
-[issuers.{name}]
+[issuers.corp]
+kind     = "{kind}"
 issuer   = "{self.issuer}"
 audience = "{audience}"
-jwks     = "{self.running.said["jwks_uri"]}"
+{keys}
 {RULES}
 """
 
@@ -106,11 +110,13 @@ async def provider(peers: Peers) -> AsyncGenerator[Provider]:
 
 
 @asynccontextmanager
-async def a_broker(folder: Path, provider: Provider, *, audience: str = BROKER) -> AsyncGenerator[Served]:
+async def a_broker(
+    folder: Path, provider: Provider, *, kind: Kind = "oidc", audience: str = BROKER
+) -> AsyncGenerator[Served]:
     """A broker that takes the provider's tokens."""
     async with serve_backend(Backend()) as backend:
         place = Place(folder=folder, backend=backend)
-        place.write(toml_parts.broker() + provider.as_issuer(audience=audience) + TOOLS)
+        place.write(toml_parts.broker() + provider.as_issuer(kind, audience) + TOOLS)
         served = await anyio.to_thread.run_sync(start_broker, place)
         try:
             yield served
@@ -118,9 +124,12 @@ async def a_broker(folder: Path, provider: Provider, *, audience: str = BROKER) 
             await anyio.to_thread.run_sync(served.end)
 
 
-@pytest.fixture(scope="module")
-async def broker(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> AsyncGenerator[Served]:
-    async with a_broker(tmp_path_factory.mktemp("broker"), provider) as served:
+@pytest.fixture(scope="module", params=["jwt", "oidc"])
+async def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, provider: Provider
+) -> AsyncGenerator[Served]:
+    """One that is told where the provider's keys are, and one that finds them (OpenID Connect Discovery)."""
+    async with a_broker(tmp_path_factory.mktemp("broker"), provider, kind=request.param) as served:
         yield served
 
 
@@ -162,6 +171,11 @@ async def refused(served: Served, token: str) -> str:
     return str(record["code"])
 
 
+def payload_of(token: str) -> dict[str, Any]:
+    payload: dict[str, Any] = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
+    return payload
+
+
 def kid_of(token: str) -> str:
     return str(json.loads(urlsafe_b64decode(token.split(".", 1)[0] + "=="))["kid"])
 
@@ -191,6 +205,8 @@ async def test_an_id_token_opens_a_session_where_its_audience_is_declared(
     tokens = await provider.person("alice")
     async with a_broker(tmp_path, provider, audience="desk-app") as served:
         assert "shipped" in await call(served, tokens["id_token"])
+        said, carried = (payload_of(each) for each in (tokens["id_token"], *served.place.backend.tokens()))
+        assert carried["auth_time"] == said["auth_time"]
         # The access token beside it is for another audience.
         assert await refused(served, tokens["access_token"]) == "credential.audience"
 
@@ -256,7 +272,7 @@ async def test_a_key_that_was_not_published_before_is_found_after_half_a_minute_
     tools = TOOLS.replace("{backend}", "http://127.0.0.1:9")
     clock = [0.0]
     async with a_provider(peers) as provider:
-        text = toml_parts.broker() + provider.as_issuer() + tools
+        text = toml_parts.broker() + provider.as_issuer("jwt") + tools
         catalog = parse(text.encode(), source="tools.toml", folder=tmp_path)
         jwks = catalog.issuers["corp"].jwks
         keys = UrlKeys(str(jwks), algorithms=("ES256",), family="credential", monotonic=lambda: clock[0])
