@@ -81,10 +81,10 @@ class Inactive:
 
 
 _UNMET = {
-    Unmet.SPENT: (Code.TOKEN_REPLAYED, "spent before, or revoked"),
+    Unmet.SPENT: (Code.TOKEN_REPLAYED, "spent before"),
+    Unmet.REVOKED: (Code.TOKEN_REVOKED, "it was revoked"),
     Unmet.SESSION_UNKNOWN: (Code.SESSION_UNKNOWN, "its session is not known to this broker"),
     Unmet.SESSION_REVOKED: (Code.SESSION_REVOKED, "its session was revoked"),
-    Unmet.PRINCIPAL_REVOKED: (Code.TOKEN_REVOKED, "somebody in its chain was revoked"),
 }
 _NOT_GOOD = (Code.TOKEN_REVOKED, "it does not stand any more")
 

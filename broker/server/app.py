@@ -23,6 +23,7 @@ from broker.places import log_origin
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
+from broker.server.oauth.clients import Clients
 from broker.server.readiness import Readiness
 from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
@@ -48,9 +49,12 @@ class Broker:
     live: LiveCatalog
     keys: KeyRing
     log: Log
+    store: Store
     readiness: Readiness
     authenticate: Authenticator
     delegator: Delegator
+    clients: Clients
+    minter: TokenMinter
     lists: ToolLists
     turns: Turns
     mcp: BrokerServer
@@ -116,11 +120,12 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
     ):
         live = LiveCatalog(config, catalog, load=load, log=store, now_ms=now_ms, say=say, stamp=stamp)
         authenticate = Authenticator(catalog=live, keys=keys, sessions=store)
+        minter = TokenMinter(lambda: keys.active)
         issuer = Issuer(
             catalog=live,
             authenticate=authenticate,
             log=store,
-            minter=TokenMinter(lambda: keys.active),
+            minter=minter,
             now_ms=now_ms,
             new_jti=new_jti,
             new_txn=new_txn,
@@ -170,9 +175,12 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             live=live,
             keys=keys,
             log=store,
+            store=store,
             readiness=Readiness(store, monotonic=time.monotonic),
             authenticate=authenticate,
             delegator=delegator,
+            clients=Clients(catalog=live, first_uses=store),
+            minter=minter,
             lists=lists,
             turns=turns,
             mcp=server,

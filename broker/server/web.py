@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from mcp.server.sse import SseServerTransport
@@ -18,6 +18,7 @@ from broker.loopback import is_loopback
 from broker.server import metadata
 from broker.server.app import Broker
 from broker.server.gate import Gate
+from broker.server.oauth.spending import spending_doors
 from broker.server.short_way import InJson, ShortWay
 
 MIN_BODY = 1024 * 1024
@@ -33,12 +34,24 @@ def max_body(settings: BrokerSettings) -> int:
     return max(MIN_BODY, 2 * settings.max_arguments_bytes)
 
 
+class Door(Protocol):
+    """Something that lets requests in, until the broker is about to close."""
+
+    def refuse_newcomers(self) -> None:
+        """From now on every request is answered with 503; those under way go on."""
+        ...
+
+    def end_streams(self) -> None:
+        """End what is still open."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Web:
-    """The HTTP doors: the ASGI app, and its gate."""
+    """The HTTP doors: the ASGI app, and what has to be closed before it."""
 
     app: Router
-    gates: tuple[Gate, ...]
+    gates: tuple[Door, ...]
 
 
 def web(broker: Broker, *, host: str) -> Web:
@@ -89,6 +102,16 @@ def web(broker: Broker, *, host: str) -> Web:
     sse_gate = guard(serve_sse)
     messages_gate = guard(sse.handle_post_message)
 
+    spending = spending_doors(
+        catalog=broker.live,
+        keys=broker.keys,
+        store=broker.store,
+        minter=broker.minter,
+        authenticate=broker.authenticate,
+        clients=broker.clients,
+        now_ms=broker.now_ms,
+    )
+
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         async with manager.run():
@@ -99,6 +122,7 @@ def web(broker: Broker, *, host: str) -> Web:
             Route("/mcp", mcp_gate),
             Route("/sse", sse_gate),
             Mount("/messages/", messages_gate),
+            *spending.routes,
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),
@@ -108,7 +132,7 @@ def web(broker: Broker, *, host: str) -> Web:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate))
+    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate, *spending.doors))
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:
