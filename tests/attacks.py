@@ -34,6 +34,9 @@ TAMPERING = "tests/test_log_tampering.py::"
 TOKEN = "tests/test_token.py::"
 VERIFIER = "tests/kit/test_verifier.py::"
 VERIFY = "tests/test_verify.py::"
+CHECK = "tests/server/test_check.py::"
+INTROSPECT = "tests/server/test_introspect.py::"
+REVOKE = "tests/server/test_revoke.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,16 @@ ATTACKS: tuple[Attack, ...] = (
             f"{KIT_HTTP}test_a_spend_outlives_a_restart_of_the_service",
             f"{KIT_HTTP}test_a_spend_outlives_a_kill",
             f"{VERIFIER}test_a_token_never_passes_for_another_request_than_its_own",
+            f"{INTROSPECT}test_a_spend_outlives_a_kill_of_the_broker",
+            f"{CHECK}test_another_request_with_the_token_is_refused_and_does_not_use_it_up",
+            f"{CHECK}test_behind_the_real_nginx_one_call_gets_through_and_a_thief_does_not",
         ),
     ),
     Attack(
         "T6",
         "a token of one broker or backend at another",
         (
+            f"{CHECK}test_a_gateway_that_is_not_the_backends_lets_nothing_pass",
             f"{VERIFIER}test_two_brokers_do_not_take_each_others_tokens",
             "tests/kit/test_sample_backends.py::test_a_token_for_orders_is_worthless_at_the_warehouse",
         ),
@@ -111,6 +118,7 @@ ATTACKS: tuple[Attack, ...] = (
         (
             f"{SPENDS}test_eight_processes_that_race_for_each_token_have_one_winner_and_a_naive_check_has_more",
             f"{KIT}test_a_hundred_at_once_with_one_token_reach_the_app_once",
+            f"{INTROSPECT}test_two_hundred_racing_spends_over_http_have_exactly_one_winner",
         ),
     ),
     Attack(
@@ -118,6 +126,8 @@ ATTACKS: tuple[Attack, ...] = (
         "a crash between the spend and the work; a clock set back to revive what was forgotten",
         (
             f"{KIT}test_the_token_is_marked_before_the_work_is_begun",
+            f"{INTROSPECT}test_a_token_whose_delegation_this_log_does_not_have_is_not_good",
+            f"{INTROSPECT}test_a_lost_answer_is_given_again_to_the_same_backend_for_the_same_request",
             f"{STORE}test_a_clock_that_jumps_forward_and_back_brings_no_spent_token_to_life",
             f"{CLOCK}test_no_jumps_of_the_clock_make_a_token_good_twice_or_a_session_outlive_its_end",
         ),
@@ -280,6 +290,8 @@ ATTACKS: tuple[Attack, ...] = (
         (
             f"{HIDDEN}test_nothing_that_an_agent_is_sent_tells_a_hidden_tool_from_one_that_there_is_not",
             f"{KIT}test_a_bad_token_is_answered_like_a_spent_one",
+            f"{INTROSPECT}test_whatever_is_wrong_with_a_token_its_backend_hears_the_same_and_the_log_says_what",
+            f"{REVOKE}test_nobody_else_revokes_a_call_token_and_nobody_hears_whether_it_was_one",
         ),
     ),
     Attack(

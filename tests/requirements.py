@@ -11,10 +11,12 @@ BAD_INPUT = "tests/server/test_bad_input.py::"
 CALLS = "tests/server/test_calls_over_http.py::"
 CANONICAL = "tests/test_canonical.py::"
 CHAIN = "tests/test_chain.py::"
+CHECK = "tests/server/test_check.py::"
 CHECKPOINT = "tests/test_checkpoint.py::"
 DOORS = "tests/server/test_doors.py::"
 GATE = "tests/server/test_gate.py::"
 HTTP = "tests/backends/test_http.py::"
+INTROSPECT = "tests/server/test_introspect.py::"
 INTROSPECTION = "tests/test_introspection.py::"
 ISSUE = "tests/test_issue.py::"
 JWKS = "tests/test_jwks.py::"
@@ -26,6 +28,7 @@ MERKLE = "tests/test_merkle.py::"
 POLICY = "tests/test_policy.py::"
 RECORD = "tests/test_record.py::"
 REQUEST = "tests/test_request.py::"
+REVOKE = "tests/server/test_revoke.py::"
 REQUIREMENTS_TEST = "tests/test_requirements.py::"
 SECRETS = "tests/test_secrets.py::"
 STEP_UP = "tests/server/test_step_up.py::"
@@ -819,9 +822,66 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "2.2",
         "An active answer has the token's own claims; an inactive one has `active` alone.",
         (
+            f"{INTROSPECT}test_a_token_is_active_once_says_what_it_said_and_its_spend_is_in_the_log",
             f"{INTROSPECTION}test_an_active_answer_has_the_claims_of_the_token_and_nothing_that_it_lacks",
             f"{INTROSPECTION}test_an_inactive_answer_says_nothing_else",
         ),
+    ),
+    Clause(
+        "RFC 7662",
+        "2.3",
+        "Who does not prove to be a protected resource is answered with 401 and told nothing.",
+        (f"{INTROSPECT}test_only_a_backend_that_proves_who_it_is_is_told_anything",),
+    ),
+    Clause(
+        "RFC 7662",
+        "4",
+        "Expiry, signature, revocation and audience are checked; of none of them is it told that it failed.",
+        (
+            f"{INTROSPECT}test_whatever_is_wrong_with_a_token_its_backend_hears_the_same_and_the_log_says_what",
+        ),
+    ),
+    Clause(
+        "RFC 9701",
+        "4",
+        "The answer is a JWT where the request accepts application/token-introspection+jwt.",
+        (f"{INTROSPECT}test_an_answer_may_be_signed_and_is_no_token_of_any_kind",),
+    ),
+    Clause(
+        "RFC 9701",
+        "8.1",
+        "An answer that is signed is never taken for an access token: it has a type of its own.",
+        (f"{INTROSPECT}test_an_answer_may_be_signed_and_is_no_token_of_any_kind",),
+    ),
+    Clause(
+        "RFC 7009",
+        "2.1",
+        "A client that authenticates is checked first; only whose token it is revokes it, and a revoked "
+        "session takes the tokens below it along.",
+        (
+            f"{REVOKE}test_a_client_that_does_not_prove_who_it_is_revokes_nothing",
+            f"{REVOKE}test_a_call_token_is_revoked_by_its_backend_and_by_the_holder_of_its_session",
+            f"{REVOKE}test_nobody_else_revokes_a_call_token_and_nobody_hears_whether_it_was_one",
+            f"{REVOKE}test_a_session_is_ended_by_whoever_holds_its_credential_with_all_that_hangs_on_it",
+        ),
+    ),
+    Clause(
+        "RFC 7009",
+        "2.2",
+        "A token that is not good is answered like one that was revoked: 200.",
+        (f"{REVOKE}test_nobody_else_revokes_a_call_token_and_nobody_hears_whether_it_was_one",),
+    ),
+    Clause(
+        "RFC 7009",
+        "2.2.1",
+        "A kind that cannot be revoked is answered with unsupported_token_type.",
+        (f"{REVOKE}test_a_kind_that_ends_by_itself_is_not_revoked_and_no_token_is_no_request",),
+    ),
+    Clause(
+        "RFC 6750",
+        "3.1",
+        "A gateway passes on 401 invalid_token for whatever is wrong with a token.",
+        (f"{CHECK}test_a_request_with_a_good_token_may_pass_once_and_the_service_learns_for_whom",),
     ),
     Clause(
         "RFC 9701",

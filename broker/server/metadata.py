@@ -10,6 +10,7 @@ from starlette.routing import Route
 from broker.assurance import ASSURANCE
 from broker.canonical import Json
 from broker.catalog import Catalog
+from broker.verify import ALGORITHMS
 
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 SERVER_METADATA = "/.well-known/oauth-authorization-server"
@@ -41,6 +42,23 @@ def authorization_server(catalog: Catalog) -> dict[str, Json]:
         "response_types_supported": [],
         "grant_types_supported": [],
         "acr_values_supported": acr_values(catalog),
+        **_of_holders(catalog.broker.issuer),
+    }
+
+
+def _of_holders(issuer: str) -> dict[str, Json]:
+    """The endpoints of those who hold a token (RFC 8414 §2; RFC 9701 §7)."""
+    methods: list[Json] = ["client_secret_basic", "private_key_jwt"]
+    algorithms: list[Json] = [*ALGORITHMS]
+    return {
+        "introspection_endpoint": f"{issuer}/introspect",
+        "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+        "introspection_signing_alg_values_supported": ["ES256"],
+        "revocation_endpoint": f"{issuer}/revoke",
+        # A credential proves itself: RFC 7009 §2.1 asks confidential clients alone.
+        "revocation_endpoint_auth_methods_supported": [*methods, "none"],
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
     }
 
 
