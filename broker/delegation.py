@@ -194,17 +194,23 @@ def actors_named(parent: Session, catalog: Catalog, name: str) -> tuple[Principa
 
 def may_delegate(parent: Session, catalog: Catalog) -> bool:
     """Whether there is anybody to whom the session may hand on."""
-    if len(parent.chain.actors) >= catalog.broker.max_actors or len(parent.limits) >= MAX_STEPS:
-        return False
-    return parent.may_act is not None or any(True for _ in _delegates(parent, catalog))
+    return bool(agents_of(parent, catalog))
 
 
 def agents_of(parent: Session, catalog: Catalog) -> tuple[str, ...]:
     """The names, and patterns of names, to which the session may hand on, each once."""
-    names = [name for rule in _delegates(parent, catalog) for name in rule.to]
+    if len(parent.chain.actors) >= catalog.broker.max_actors or len(parent.limits) >= MAX_STEPS:
+        return ()
+    named = [
+        Principal(iss, name)
+        for rule in _delegates(parent, catalog)
+        if (iss := _namespace(rule, catalog)) is not None
+        for name in rule.to
+    ]
     if parent.may_act is not None:
-        names.append(parent.may_act.sub)
-    return tuple(dict.fromkeys(names))
+        named.append(parent.may_act)
+    there = (parent.chain.subject, *parent.chain.actors)
+    return tuple(dict.fromkeys(each.sub for each in named if each not in there))
 
 
 def _longer(chain: Chain, actor: Principal | None, most: int) -> Chain | Refused:

@@ -73,7 +73,14 @@ PAGES = dict(pages())
 def test_there_is_a_page_for_every_command_and_every_action() -> None:
     assert {"broker", "broker check", "broker log", "broker log verify", "broker session open"} < set(PAGES)
     modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
-    assert modules - {"__init__", "parser", "session_open", "log_verify"} == set(COMMANDS)
+    assert modules - {
+        "__init__",
+        "parser",
+        "session_open",
+        "session_redeem",
+        "private_file",
+        "log_verify",
+    } == set(COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -158,7 +165,7 @@ def test_asking_for_help_is_no_mistake(page: str, capsys: Said) -> None:
         pytest.param("log list --since yesterday", "write a time as 2026-12-31", id="a time in words"),
         pytest.param("log show", "required: TXN", id="nothing to show"),
         pytest.param("keys list extra", "does not know what to do with 'extra'", id="one word too many"),
-        pytest.param("session open", "required: --subject, --role, --for", id="too little"),
+        pytest.param("session open", "required: --subject, --for", id="too little"),
         pytest.param("serve --listen here", "--listen wants HOST:PORT, not 'here' [usage]", id="no port"),
     ],
 )
@@ -184,6 +191,7 @@ COMPLETE = {
     "serve": "serve",
     "stdio": "stdio",
     "session open": "session open --subject a --role support --for 1h",
+    "session redeem": "session redeem CODE --credential-file any",
     "session list": "session list",
     "session revoke": "session revoke abc",
     "revoke session": "revoke session abc",
@@ -204,6 +212,9 @@ COMPLETE = {
     "keys secret": "keys secret",
 }
 
+
+READ_WHOLE = {"check", "serve", "stdio", "session open", "session redeem", "explain"}
+"""These take no tools.toml with a mistake anywhere; the others need two lines of it."""
 
 WITHOUT_A_TOOLS_TOML = {"keys secret"}
 
@@ -227,7 +238,7 @@ def test_where_the_tools_toml_is_missing_it_says_where_it_looked_and_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["check", "serve", "stdio", "session open", "explain"])
+@pytest.mark.parametrize("name", sorted(READ_WHOLE))
 def test_a_broken_tools_toml_is_told_with_all_its_mistakes_by_whoever_needs_its_rules(
     name: str, here: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,11 +258,7 @@ def test_a_broken_tools_toml_is_told_with_all_its_mistakes_by_whoever_needs_its_
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in COMPLETE
-        if name not in {"check", "serve", "stdio", "session open", "explain"} | WITHOUT_A_TOOLS_TOML
-    ],
+    [name for name in COMPLETE if name not in READ_WHOLE | WITHOUT_A_TOOLS_TOML],
 )
 def test_a_file_that_is_not_toml_is_told_with_its_line_by_everybody_else(
     name: str, here: Path, capsys: Said

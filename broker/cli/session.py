@@ -35,11 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         examples="broker session open --subject alice --agent support-bot --role support --for 8h\n"
+        "broker session redeem CODE --credential-file researcher.credential\n"
         "broker session list\n"
         "broker session revoke SESSION",
         exits="0 done, 1 no such session, 2 it could not be tried, and why",
     )
-    commands = parser.add_subparsers(dest="what", required=True, metavar="open|list|revoke")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="open|redeem|list|revoke")
 
     opening = commands.add_parser("open", help="open a session and print its credential, once")
     describe(
@@ -55,11 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     opening.add_argument("--agent", metavar="NAME", help="who does it (default: the subject itself)")
     opening.add_argument(
         "--role",
-        required=True,
         action="append",
         dest="roles",
         metavar="ROLE",
-        help="a role of the file; may be given again",
+        help="a role of the file; may be given again (default: none, for an agent that only redeems)",
     )
     opening.add_argument(
         "--for", required=True, dest="lifetime", metavar="TIME", help="90s, 30m, 8h, 7d: 1 minute to 30 days"
@@ -79,6 +79,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the subject signs in at this moment, for tools with max_age (default: unsaid)",
     )
     opening.add_argument(
+        "--to", type=Path, metavar="FILE", help="write the credential there, mode 0600 (default: to stdout)"
+    )
+
+    redeeming = commands.add_parser("redeem", help="redeem a claim code and print the credential, once")
+    describe(
+        redeeming,
+        what="Redeem a claim code that another agent got from the tool `delegate`, and print the credential\n"
+        "of the session that it stands for, once. That takes a credential of the agent's own: one by which\n"
+        "it acts for nobody else.",
+        examples="broker session redeem CODE --credential-file researcher.credential --to child.credential",
+        exits="0 redeemed; 1 refused, and why; 2 it could not be tried, and why",
+    )
+    redeeming.add_argument("code", metavar="CODE", help="the claim code; it lives for a minute")
+    redeeming.add_argument(
+        "--credential-file",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the agent's own credential; a file that only its owner can read",
+    )
+    redeeming.add_argument(
         "--to", type=Path, metavar="FILE", help="write the credential there, mode 0600 (default: to stdout)"
     )
 
@@ -102,17 +123,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     revoking.add_argument("sid", metavar="SESSION", help="its id, or the beginning of it")
 
-    for command in (opening, listing, revoking):
+    for command in (opening, redeeming, listing, revoking):
         config_option(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one of the three."""
+    """Run one of the four."""
     match arguments.what:
-        case "open":
+        case "open" | "redeem" as what:
             # Not before it is wanted: its imports take longer than a whole `list`.
-            opening = importlib.import_module("broker.cli.session_open")
-            return cast("Callable[[argparse.Namespace], int]", opening.run)(arguments)
+            command = importlib.import_module(f"broker.cli.session_{what}")
+            return cast("Callable[[argparse.Namespace], int]", command.run)(arguments)
         case "list":
             return _list(places(arguments.config), everything=arguments.all, as_json=arguments.json)
         case _:

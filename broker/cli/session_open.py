@@ -1,29 +1,25 @@
 """`broker session open`: apart from its siblings, which need neither the catalog nor the keys."""
 
 import argparse
-import os
 import re
 import secrets
 import shlex
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TextIO
 
 import anyio
 
 from broker.catalog import Catalog
 from broker.chain import Chain, Principal, principal_name
+from broker.cli.private_file import private_file
 from broker.cli.session import now_ms, shown
 from broker.errors import Code, Usage
 from broker.keys import KeyRing
-from broker.mint import TokenMinter
 from broker.places import log_origin
 from broker.session import Assertion, Session, opened_record
-from broker.session_claims import SessionClaims
+from broker.session_signer import SessionSigner
 from broker.store.protocols import Unmet
 from broker.store.refusals import rejection
 from broker.store.sqlite import Store
@@ -59,10 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(credential, flush=True)
     else:
         # The file first: where it cannot be written there shall be no session that nobody can use.
-        with _private_file(arguments.to) as file:
+        with private_file(arguments.to) as file:
             session, credential = anyio.run(_open_session, catalog, wish)
             file.write(credential + "\n")
-    roles = ", ".join(session.roles)
+    roles = ", ".join(session.roles) or "nobody who may call a tool"
     until = shown(session.expires_s * 1000)
     print(f"opened session {session.sid}: {session.chain}, as {roles}, until {until}", file=sys.stderr)
     config = (
@@ -76,7 +72,7 @@ def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
     tenant: str | None = arguments.tenant
     if tenant is not None:
         _require_known(catalog, tenant, list(catalog.tenants), "tenant")
-    roles = tuple(dict.fromkeys(arguments.roles))
+    roles = tuple(dict.fromkeys(arguments.roles or ()))
     for role in roles:
         _require_known(catalog, role, list(catalog.roles), "role")
         owner = catalog.roles[role].tenant
@@ -117,9 +113,8 @@ def _seconds(text: str) -> int:
 async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
     """A session, and its credential.
 
-    1. The key that will sign is published for as long as the credential lives.
-    2. The session is kept, and its record is durable.
-    3. Only then is there a credential.
+    1. The session is kept, and its record is durable.
+    2. Only then is there a credential, by a key that is published as long as it lives.
     """
     opened_ms = now_ms()
     issuer = catalog.broker.issuer
@@ -140,47 +135,11 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
         tenant=wish.tenant,
         auth_time=wish.auth_time,
     )
-    # 1. A key that lasts.
     keys = KeyRing.open(Path(catalog.broker.keys), now_s=opened_ms // 1000)
-    key = keys.active
-    keys.signed_until(key.kid, session.expires_s)
-    # 2. Kept.
+    # 1. Kept.
     async with Store.open(Path(catalog.broker.store), origin=log_origin(issuer), now_ms=now_ms) as store:
         kept = await store.open_session(session, opened_record(session, catalog=catalog.digest))
     if isinstance(kept, Unmet):
         raise rejection(kept)
-    # 3. Signed.
-    credential = TokenMinter(lambda: key).mint_session_credential(
-        SessionClaims(
-            iss=issuer,
-            sub=wish.subject,
-            client_id=wish.agent,
-            roles=session.roles,
-            sid=session.sid,
-            iat=opened_ms // 1000,
-            exp=session.expires_s,
-            acr=wish.acr,
-        )
-    )
-    return session, credential
-
-
-@contextmanager
-def _private_file(path: Path) -> Generator[TextIO]:
-    """A new file of the owner's alone, that stands in the place of `path` once it is whole."""
-    if path.is_dir():
-        raise Usage(f"--to {path}: that is a directory")
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                fresh.unlink()
-    except OSError as error:
-        raise Usage(f"--to {path}: cannot write there: {error.strerror}") from error
+    # 2. Signed.
+    return session, await SessionSigner(keys=keys)(session, iss=issuer)

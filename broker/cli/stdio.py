@@ -7,17 +7,15 @@ the path of a file that only its owner can read. stdout is the wire; everything 
 import argparse
 import ctypes
 import os
-import stat
 from pathlib import Path
 
 import anyio
 
 from broker.cli.parser import config_option, describe
+from broker.cli.private_file import read_private
 from broker.errors import Usage
 from broker.server.over_stdio import stdio
 from broker.server.quiet import quiet_logs
-
-_MAX_CREDENTIAL = 64 * 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +51,7 @@ def _credential() -> str:
     if text is not None and file is not None:
         raise Usage("set BROKER_CREDENTIAL or BROKER_CREDENTIAL_FILE, not both")
     if file is not None:
-        text = _read_private(Path(file))
+        text = read_private(Path(file))
     if not text:
         raise Usage(
             "no credential: set BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE; `broker session open` gives one"
@@ -70,17 +68,3 @@ def _overwrite(name: str) -> None:
     place = getenv(name.encode())
     if place:
         ctypes.memset(place, ord("-"), len(ctypes.string_at(place)))
-
-
-def _read_private(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            # Of the file that is open, not of the name: somebody could put another in its place.
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise Usage(f"{path} is not a plain file")
-            if mode & 0o077:
-                raise Usage(f"others may use {path}; run `chmod 600 {path}`, and open a new session")
-            return file.read(_MAX_CREDENTIAL).decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read the credential from {path}: {type(error).__name__}") from None
