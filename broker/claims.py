@@ -61,6 +61,17 @@ class CallClaims:
     auth_time: int | None = None
     jkt: str | None = None
 
+    def detail(self) -> dict[str, Json]:
+        """What the token is for (RFC 9396 §2, §7.1)."""
+        return {
+            "type": DETAIL_TYPE,
+            "identifier": self.tool,
+            "actions": [self.request.method],
+            "locations": [self.request.location],
+            "body_sha256": self.request.body_sha256,
+            "arguments_sha256": self.arguments_sha256,
+        }
+
     def to_json(self) -> dict[str, Json]:
         """The JWT payload (RFC 9068 §2.2, RFC 8693 §4.1, RFC 9396 §9.1)."""
         payload: dict[str, Json] = {
@@ -75,16 +86,7 @@ class CallClaims:
             "iat": self.iat,
             "nbf": self.iat,
             "exp": self.exp,
-            "authorization_details": [
-                {
-                    "type": DETAIL_TYPE,
-                    "identifier": self.tool,
-                    "actions": [self.request.method],
-                    "locations": [self.request.location],
-                    "body_sha256": self.request.body_sha256,
-                    "arguments_sha256": self.arguments_sha256,
-                }
-            ],
+            "authorization_details": [self.detail()],
             "log": {"origin": self.log.origin, "index": self.log.index},
         }
         act = self.chain.to_act()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import anyio.to_thread
 
@@ -43,12 +43,18 @@ class Ask:
 
     Attributes:
         jkt: thumbprint of the key whose possession was proved with this request (RFC 9449).
+        bind: thumbprint of the key that the token is bound to: its holder is somebody else than the broker.
+        via: the door, where the token leaves the broker; None where the broker makes the call itself.
+        client: the OAuth client that asked, where one proved who it is.
     """
 
     credential: str
     tool: str
     arguments: Mapping[str, Json]
     jkt: str | None = None
+    bind: str | None = None
+    via: Literal["token"] | None = None
+    client: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class Issued:
     token: str
     tool: Tool
     request: PlannedRequest
+    claims: CallClaims
     txn: str
     jti: str
     rule: str
@@ -185,6 +192,9 @@ class Issuer:
             ),
             "jti": jti,
             "exp": exp,
+            "jkt": ask.bind,
+            "via": ask.via,
+            "client": ask.client,
         }
         for grant in decision.grants:
             appended = await self.log.append(
@@ -209,30 +219,30 @@ class Issuer:
             return await self._deny(at, _session_gone(appended.unmet, grant, tool), session, arguments)
 
         # 5. Mint.
-        token = self.minter.mint(
-            CallClaims(
-                iss=at.catalog.broker.issuer,
-                aud=tool.backend.audience,
-                chain=chain,
-                scope=tool.action,
-                jti=jti,
-                txn=at.txn,
-                sid=session.sid,
-                iat=iat,
-                exp=exp,
-                tool=tool.name,
-                request=request.binding,
-                arguments_sha256=arguments.sha256,
-                log=LogPosition(origin=self.log.origin, index=appended.index),
-                acr=session.acr,
-                amr=session.amr,
-                auth_time=session.auth_time,
-            )
+        claims = CallClaims(
+            iss=at.catalog.broker.issuer,
+            aud=tool.backend.audience,
+            chain=chain,
+            scope=tool.action,
+            jti=jti,
+            txn=at.txn,
+            sid=session.sid,
+            iat=iat,
+            exp=exp,
+            tool=tool.name,
+            request=request.binding,
+            arguments_sha256=arguments.sha256,
+            log=LogPosition(origin=self.log.origin, index=appended.index),
+            acr=session.acr,
+            amr=session.amr,
+            auth_time=session.auth_time,
+            jkt=ask.bind,
         )
         return Issued(
-            token=token,
+            token=self.minter.mint(claims),
             tool=tool,
             request=request,
+            claims=claims,
             txn=at.txn,
             jti=jti,
             rule=grant.rule,
@@ -264,6 +274,8 @@ class Issuer:
             "arguments": kept or None,
             "code": refusal.code,
             "reason": refusal.reason,
+            "via": at.ask.via,
+            "client": at.ask.client,
         }
         chain = None if session is None else session.chain
         record = Record(event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=fields)

@@ -3,7 +3,7 @@
 import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from anyio import to_thread
 from broker.authenticate import Authenticator
 from broker.backends.http import HttpBackends
 from broker.call import Caller
+from broker.canonical import Json
 from broker.delegate import Delegator
+from broker.exchange import GRANT_TYPE
 from broker.issue import Issuer
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
@@ -23,7 +25,11 @@ from broker.places import log_origin
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
+from broker.server.oauth.children import Children
 from broker.server.oauth.clients import Clients
+from broker.server.oauth.endpoint import OAuthEndpoint
+from broker.server.oauth.exchanges import Exchanges
+from broker.server.oauth.token import PATH, Grants, token_metadata
 from broker.server.readiness import Readiness
 from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
@@ -44,7 +50,12 @@ Task: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """A broker that runs, with its doors still closed."""
+    """A broker that runs, with its doors still closed.
+
+    Attributes:
+        oauth: the OAuth endpoints, by path.
+        oauth_metadata: what they say of themselves (RFC 8414 §2).
+    """
 
     live: LiveCatalog
     keys: KeyRing
@@ -58,6 +69,8 @@ class Broker:
     lists: ToolLists
     turns: Turns
     mcp: BrokerServer
+    oauth: Mapping[str, OAuthEndpoint]
+    oauth_metadata: Callable[[], Mapping[str, Json]]
     now_ms: Callable[[], int]
     beat: Task
     """To run beside the door: reloads what changed and signs checkpoints, the last when it is cancelled."""
@@ -148,6 +161,23 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         server = BrokerServer(
             calls=caller, offers=delegator, lists=lists, log=store, catalog=live, turns=turns, now_ms=now_ms
         )
+        exchanges = Exchanges(
+            issuer=issuer,
+            authenticate=authenticate,
+            catalog=live,
+            log=store,
+            turns=turns,
+            now_ms=now_ms,
+            children=Children(delegator, authenticate=authenticate, catalog=live, now_ms=now_ms),
+        )
+        grants = Grants({GRANT_TYPE: exchanges})
+        clients = Clients(catalog=live, first_uses=store)
+        oauth = {
+            PATH: OAuthEndpoint(grants, name="token", clients=clients, log=store, now_ms=now_ms),
+        }
+
+        def oauth_metadata() -> Mapping[str, Json]:
+            return token_metadata(live().broker.issuer, grants, exchanges.detail_types)
 
         async def forget_old_backends() -> None:
             await backends.retain(tuple(live().backends.values()))
@@ -179,11 +209,13 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             readiness=Readiness(store, monotonic=time.monotonic),
             authenticate=authenticate,
             delegator=delegator,
-            clients=Clients(catalog=live, first_uses=store),
+            clients=clients,
             minter=minter,
             lists=lists,
             turns=turns,
             mcp=server,
+            oauth=oauth,
+            oauth_metadata=oauth_metadata,
             now_ms=now_ms,
             beat=beat,
         )

@@ -1,6 +1,6 @@
 """What a client or a backend reads before it knocks: RFC 9728, RFC 8414, the keys, and how the broker is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -33,9 +33,13 @@ def protected_resource(catalog: Catalog) -> dict[str, Json]:
     }
 
 
-def authorization_server(catalog: Catalog) -> dict[str, Json]:
-    """RFC 8414 §2, and nothing that is not so: there is no endpoint to authorize at or to get a token
-    from, a session is opened with `broker session open`."""
+def authorization_server(catalog: Catalog, endpoints: Mapping[str, Json]) -> dict[str, Json]:
+    """RFC 8414 §2, and nothing that is not so: there is no endpoint to authorize at, a session is opened
+    with `broker session open` or by an issuer's credential.
+
+    Args:
+        endpoints: what the OAuth endpoints say of themselves.
+    """
     return {
         "issuer": catalog.broker.issuer,
         "jwks_uri": f"{catalog.broker.issuer}{JWKS}",
@@ -43,6 +47,7 @@ def authorization_server(catalog: Catalog) -> dict[str, Json]:
         "grant_types_supported": [],
         "acr_values_supported": acr_values(catalog),
         **_of_holders(catalog.broker.issuer),
+        **endpoints,
     }
 
 
@@ -80,19 +85,21 @@ def routes(
     catalog: Callable[[], Catalog],
     jwks: Callable[[], dict[str, Json]],
     not_ready: Callable[[], Awaitable[str | None]],
+    endpoints: Callable[[], Mapping[str, Json]],
 ) -> list[Route]:
     """The routes that need no credential.
 
     Args:
         jwks: the public keys, as they are now.
         not_ready: why no call can be made now, or None.
+        endpoints: what the OAuth endpoints say of themselves (RFC 8414 §2).
     """
 
     async def resource(_request: Request) -> Response:
         return JSONResponse(protected_resource(catalog()), headers=_cached(_METADATA_S))
 
     async def server(_request: Request) -> Response:
-        return JSONResponse(authorization_server(catalog()), headers=_cached(_METADATA_S))
+        return JSONResponse(authorization_server(catalog(), endpoints()), headers=_cached(_METADATA_S))
 
     async def keys(_request: Request) -> Response:
         return JSONResponse(jwks(), media_type="application/jwk-set+json", headers=_cached(JWKS_S))

@@ -1,4 +1,4 @@
-"""The HTTP doors as one ASGI app: /mcp, /sse and what needs no credential, each behind its gate."""
+"""The HTTP doors as one ASGI app: /mcp, /sse, the OAuth endpoints and what needs no credential."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -123,16 +123,18 @@ def web(broker: Broker, *, host: str) -> Web:
             Route("/sse", sse_gate),
             Mount("/messages/", messages_gate),
             *spending.routes,
+            *(Route(path, endpoint) for path, endpoint in broker.oauth.items()),
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),
                 not_ready=broker.readiness,
+                endpoints=broker.oauth_metadata,
             ),
         ],
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate, *spending.doors))
+    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate, *spending.doors, *broker.oauth.values()))
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:

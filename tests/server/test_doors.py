@@ -44,6 +44,7 @@ def test_the_resource_says_who_it_is_and_whose_credentials_it_takes(quiet: Serve
             "resource": "http://127.0.0.1:8700/mcp",
             "authorization_servers": ["http://127.0.0.1:8700"],
             "bearer_methods_supported": ["header"],
+            "acr_values_supported": ["aal1", "aal2", "aal3"],
             "resource_name": "tool-token-broker",
         }
 
@@ -52,7 +53,9 @@ def test_the_authorization_server_promises_nothing_that_it_has_not(quiet: Served
     said = ask(quiet, "GET", "/.well-known/oauth-authorization-server").json()
     assert said["issuer"] == "http://127.0.0.1:8700"
     assert said["jwks_uri"] == "http://127.0.0.1:8700/.well-known/jwks.json"
-    assert not {"token_endpoint", "authorization_endpoint", "registration_endpoint"} & set(said)
+    assert said["token_endpoint"] == "http://127.0.0.1:8700/token"
+    assert "code" not in said["response_types_supported"]
+    assert not {"authorization_endpoint", "registration_endpoint"} & set(said)
 
 
 def test_the_keys_are_public_ones_alone_and_may_be_kept_for_a_while(quiet: Served) -> None:
