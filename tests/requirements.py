@@ -1,6 +1,6 @@
 """The clauses of standards that this project claims to keep, and the tests that show each of them.
 
-Nothing else is claimed. There is no token endpoint yet: what those standards ask of one is not in here.
+Nothing else is claimed.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,11 @@ CHAIN = "tests/test_chain.py::"
 CHECK = "tests/server/test_check.py::"
 CHECKPOINT = "tests/test_checkpoint.py::"
 DOORS = "tests/server/test_doors.py::"
+ENDPOINT = "tests/server/oauth/test_token_endpoint.py::"
+ENDPOINT_CHILDREN = "tests/server/oauth/test_token_children.py::"
+ENDPOINT_CLIENTS = "tests/server/oauth/test_token_clients.py::"
+EXAMPLES_8693 = "tests/server/oauth/test_rfc8693_examples.py::"
+EXCHANGE = "tests/test_exchange.py::"
 GATE = "tests/server/test_gate.py::"
 HTTP = "tests/backends/test_http.py::"
 INTROSPECT = "tests/server/test_introspect.py::"
@@ -160,6 +165,149 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{VERIFIER}test_a_token_is_for_one_request_to_the_byte",
             f"{VERIFIER}test_a_token_never_passes_for_another_request_than_its_own",
         ),
+    ),
+    # ── The token endpoint ──────────────────────────────────────────────────
+    Clause(
+        "RFC 8693",
+        "2.1",
+        "Each parameter is checked; the kind of an actor token is said if and only if there is one.",
+        (
+            f"{EXCHANGE}test_a_request_needs_a_subject_token_and_its_kind_and_nothing_else",
+            f"{EXCHANGE}test_the_kind_of_an_actor_token_is_said_if_and_only_if_there_is_one",
+            f"{ENDPOINT}test_each_parameter_may_be_said_as_the_standard_lets_it",
+            f"{ENDPOINT}test_each_mistake_has_its_own_error_and_its_exact_record",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "2.1.1",
+        "A token is for one target; the product of several is never granted.",
+        (
+            f"{EXCHANGE}test_no_target_an_unknown_one_and_more_than_one_are_refused",
+            f"{EXCHANGE}test_a_target_is_named_by_its_identifier_or_its_name_and_the_same_one_twice_is_one",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "2.2.1",
+        "The answer has the token, its kind, how it is used, its life and its scope; no refresh token.",
+        (
+            f"{ENDPOINT}test_a_session_is_exchanged_for_a_token_for_one_call",
+            f"{EXCHANGE}test_a_refresh_token_is_never_issued_and_a_kind_that_is_not_known_neither",
+            f"{EXAMPLES_8693}test_an_answer_has_the_members_of_figure_2_and_its_token_lives_as_long_as_it_says",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "2.2.2",
+        "A subject or actor token that is bad for any reason is invalid_request; a target, invalid_target.",
+        (
+            f"{ENDPOINT}test_whatever_is_wrong_with_the_subject_token_is_one_answer",
+            f"{ENDPOINT}test_each_mistake_has_its_own_error_and_its_exact_record",
+            f"{ENDPOINT_CHILDREN}test_an_agent_that_no_rule_names_gets_nothing",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "1.1",
+        "Impersonation is refused unless a rule names client and subject, and is in the record.",
+        (
+            f"{EXAMPLES_8693}test_an_impersonation_is_refused_on_purpose_where_no_rule_names_it",
+            f"{ENDPOINT_CHILDREN}test_an_impersonation_is_for_whom_a_rule_names_and_for_nobody_else",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "2.3",
+        "The example is read as it is meant: its form, its client, its target.",
+        (
+            f"{EXAMPLES_8693}test_the_form_of_figure_1_is_read_as_any_other_reader_reads_it",
+            f"{EXAMPLES_8693}test_the_client_of_figure_1_proves_itself_and_its_opaque_token_opens_no_session_here",
+        ),
+    ),
+    Clause(
+        "RFC 6749",
+        "2.3",
+        "A client uses one way to authenticate in a request.",
+        (f"{ENDPOINT_CLIENTS}test_two_ways_at_once_are_refused",),
+    ),
+    Clause(
+        "RFC 6749",
+        "2.3.1",
+        "Name and secret are form-encoded, and never stand in the URL.",
+        (
+            f"{ENDPOINT_CLIENTS}test_the_secret_is_form_encoded_first",
+            f"{ENDPOINT}test_only_post_is_taken_and_nothing_in_the_url",
+        ),
+    ),
+    Clause(
+        "RFC 6749",
+        "3.2",
+        "POST alone; no parameter stands there twice; one without a value is as if left out.",
+        (
+            f"{ENDPOINT}test_only_post_is_taken_and_nothing_in_the_url",
+            f"{ENDPOINT}test_a_hostile_form_is_refused_and_recorded",
+            f"{ENDPOINT}test_each_parameter_may_be_said_as_the_standard_lets_it",
+        ),
+    ),
+    Clause(
+        "RFC 6749",
+        "5.2",
+        "Errors have their names; invalid_client is 401, and names the scheme that was tried.",
+        (
+            f"{ENDPOINT}test_each_mistake_has_its_own_error_and_its_exact_record",
+            f"{ENDPOINT_CLIENTS}test_a_wrong_secret_is_told_with_the_scheme_and_without_the_reason",
+            f"{ENDPOINT_CLIENTS}test_a_session_is_no_good_in_the_hands_of_another_client",
+        ),
+    ),
+    Clause(
+        "RFC 7523",
+        "3",
+        "iss, sub, aud, exp and the signature of an assertion are checked, and its jti is taken once.",
+        (
+            f"{ENDPOINT_CLIENTS}test_a_client_that_signs_proves_itself_once",
+            f"{ENDPOINT_CLIENTS}test_of_racing_uses_of_one_assertion_exactly_one_wins",
+            f"{ENDPOINT_CLIENTS}test_an_assertion_that_does_not_hold_is_refused_and_its_jti_is_not_used_up",
+        ),
+    ),
+    Clause(
+        "RFC 8707",
+        "2",
+        "A resource is an absolute URI without a fragment; else, or if it is not known, invalid_target.",
+        (
+            f"{EXCHANGE}test_a_resource_is_an_absolute_uri_without_a_fragment",
+            f"{ENDPOINT}test_each_mistake_has_its_own_error_and_its_exact_record",
+        ),
+    ),
+    Clause(
+        "RFC 9396",
+        "5",
+        "An unknown type, an unknown member or a wrong value is invalid_authorization_details.",
+        (
+            f"{EXCHANGE}test_details_with_anything_unknown_or_missing_in_them_are_refused",
+            f"{ENDPOINT}test_details_that_are_not_so_are_refused",
+        ),
+    ),
+    Clause(
+        "RFC 9396",
+        "7",
+        "The answer says what was granted.",
+        (
+            f"{ENDPOINT}test_a_session_is_exchanged_for_a_token_for_one_call",
+            f"{ENDPOINT_CHILDREN}test_a_session_gets_a_narrower_one_that_is_good_for_that_part_alone",
+        ),
+    ),
+    Clause(
+        "RFC 9396",
+        "10",
+        "The metadata have authorization_details_types_supported.",
+        (f"{ENDPOINT}test_the_metadata_says_what_there_is",),
+    ),
+    Clause(
+        "RFC 8414",
+        "2",
+        "The token endpoint, its grants and ways to authenticate are in the metadata; none is an algorithm.",
+        (f"{ENDPOINT}test_the_metadata_says_what_there_is",),
     ),
     Clause(
         "RFC 6749",

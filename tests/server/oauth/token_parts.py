@@ -107,6 +107,15 @@ class TokenBroker:
     def session(self, role: str = "support", agent: str = "support-bot", subject: str = "alice") -> str:
         return self.served.place.open_session(subject, agent, role)
 
+    def own_session(self, agent: str, role: str = "support") -> str:
+        """A session in which an agent acts for itself: what it proves itself with."""
+        file = self.served.place.folder / f"{secrets.token_hex(8)}.credential"
+        run_command(
+            "session", "open", "--config", str(self.served.place.config),
+            "--subject", agent, "--role", role, "--for", "1h", "--to", str(file),
+        )  # fmt: skip
+        return file.read_text().strip()
+
     def revoke(self, credential: str) -> None:
         """`broker session revoke` for its session."""
         part = credential.split(".")[1]
@@ -157,14 +166,16 @@ class TokenBroker:
 
 
 @contextmanager
-def token_broker(folder: Path, backend_url: str = "http://127.0.0.1:9") -> Generator[TokenBroker]:
-    """A broker in a process of its own, with `TOOLS`."""
+def token_broker(
+    folder: Path, backend_url: str = "http://127.0.0.1:9", *, tools: str = TOOLS
+) -> Generator[TokenBroker]:
+    """A broker in a process of its own."""
     signer = ForeignIssuer("k1", "k2")
     published = signer.jwks()
     published["keys"] = published["keys"][:1]
     (folder / "signer.jwks").write_text(json.dumps(published))
     place = Place(folder=folder, backend=Backend(url=backend_url))
-    place.write(TOOLS)
+    place.write(tools)
     served = start_broker(place)
     try:
         with httpx2.Client(base_url=served.url, timeout=LIMIT_S) as http:
