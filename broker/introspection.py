@@ -104,18 +104,19 @@ class SignedAnswer:
     be of no use as a token.
 
     Attributes:
-        aud: resource identifier of the backend that asked.
+        aud: the backend that asked, by both of its names: its resource identifier, and its `client_id` here.
+            §5 wants it identified and does not say how; clients know themselves by either.
     """
 
     iss: str
-    aud: str
+    aud: tuple[str, str]
     iat: int
     token_introspection: Mapping[str, Json]
 
     def to_json(self) -> dict[str, Json]:
         return {
             "iss": self.iss,
-            "aud": self.aud,
+            "aud": list(self.aud),
             "iat": self.iat,
             "token_introspection": dict(self.token_introspection),
         }

@@ -113,5 +113,6 @@ def test_an_inactive_answer_says_nothing_else() -> None:
 
 
 def test_a_signed_answer_is_for_who_asked_and_no_use_as_a_token() -> None:
-    claims = SignedAnswer(iss=BROKER, aud=ORDERS, iat=5, token_introspection=inactive()).to_json()
-    assert claims == {"iss": BROKER, "aud": ORDERS, "iat": 5, "token_introspection": {"active": False}}
+    aud = (ORDERS, "orders-service")
+    claims = SignedAnswer(iss=BROKER, aud=aud, iat=5, token_introspection=inactive()).to_json()
+    assert claims == {"iss": BROKER, "aud": list(aud), "iat": 5, "token_introspection": {"active": False}}

@@ -74,11 +74,12 @@ class Introspection:
             found = await self.spender.look(presented)
         told = active(found.claims) if isinstance(found, Active) else inactive()
         if _wants_jwt(asked.scope):
-            return self._signed(told, catalog.broker.issuer, backend, asked.now_ms)
+            aud = (backend.audience, client.name)
+            return self._signed(told, issuer=catalog.broker.issuer, aud=aud, now_ms=asked.now_ms)
         return Answer(status=200, body=told)
 
-    def _signed(self, told: dict[str, Json], issuer: str, backend: Backend, now_ms: int) -> Answer:
-        answer = SignedAnswer(iss=issuer, aud=backend.audience, iat=now_ms // 1000, token_introspection=told)
+    def _signed(self, told: dict[str, Json], *, issuer: str, aud: tuple[str, str], now_ms: int) -> Answer:
+        answer = SignedAnswer(iss=issuer, aud=aud, iat=now_ms // 1000, token_introspection=told)
         return Answer(
             status=200,
             body=self.minter.mint_introspection(answer).encode("ascii"),
