@@ -30,7 +30,7 @@ KEYS = "tests/test_keys.py::"
 KIT = "tests/kit/test_asgi.py::"
 LISTS = "tests/server/test_list_changes.py::"
 MERKLE = "tests/test_merkle.py::"
-PEERS = "tests/peers/"
+PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
 POLICY = "tests/test_policy.py::"
 RECORD = "tests/test_record.py::"
 REQUEST = "tests/test_request.py::"
@@ -1038,8 +1038,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "A signed answer has iss, aud, iat and token_introspection; no sub and no exp of its own.",
         (
             f"{INTROSPECTION}test_a_signed_answer_is_for_who_asked_and_no_use_as_a_token",
-            f"{PEERS}test_oauth_introspection.py::"
-            "test_a_signed_answer_is_one_that_the_library_takes_and_whose_signature_holds",
+            f"{PEER_INTROSPECTION}test_a_signed_answer_is_one_that_the_library_takes_and_whose_signature_holds",
         ),
     ),
     Clause(
