@@ -58,8 +58,9 @@ def _record(event: Event, revocation: Revocation, now_ms: int, *, sessions: int 
         time_ms=now_ms,
         fields={
             "what": revocation.kind,
-            # A token is found by its `jti` in every other record.
+            # Where every other record has them.
             "jti": revocation.name if revocation.kind == "token" else None,
+            "tenant": revocation.name if revocation.kind == "tenant" else None,
             "name": revocation.name,
             "iss": revocation.iss or None,
             "sessions": sessions,

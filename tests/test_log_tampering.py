@@ -24,7 +24,7 @@ from written_log import Forger, WrittenLog, call, calls, forging, new_log
 from broker.cli import main
 from broker.errors import LogUnavailable
 from broker.keys import KeyRing
-from broker.store import history
+from broker.store import history, wholeness
 
 Said = pytest.CaptureFixture[str]
 
@@ -761,7 +761,7 @@ def test_reading_leaves_no_files_behind_that_the_broker_could_not_write(log: Wri
 def test_a_broker_that_starts_while_a_log_at_rest_is_read_is_noticed(log: WrittenLog) -> None:
     def read_slowly() -> None:
         with history.reading(log.store) as connection:
-            assert history.recompute(connection, []).size == SIZE
+            assert wholeness.recompute(connection, []).size == SIZE
             log.write(calls(1))
 
     with pytest.raises(LogUnavailable, match="try again"):

@@ -45,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("tool", "NAME", "which tool"),
         ("backend", "NAME", "at which backend"),
         ("txn", "TXN", "this call only"),
+        ("tenant", "NAME", "of which tenant"),
     ):
         listing.add_argument(f"--{name}", metavar=metavar, help=what)
     listing.add_argument(
@@ -166,6 +167,7 @@ def _list(arguments: argparse.Namespace, store: Path) -> int:
         backend=arguments.backend,
         outcome=arguments.outcome,
         txn=arguments.txn,
+        tenant=arguments.tenant,
         since=arguments.since,
         until=arguments.until,
         before=arguments.before,
@@ -196,7 +198,29 @@ def _list(arguments: argparse.Namespace, store: Path) -> int:
     return 0
 
 
+_OF_NAMES = ("revoked", "restored")
+
+
+def _named(body: Mapping[str, Any]) -> str:
+    """What was revoked, or may open sessions again."""
+    iss = f" of {body['iss']}" if "iss" in body else ""
+    ended = f", {body['sessions']} sessions ended" if body.get("sessions") else ""
+    return f"{body.get('what')} {body.get('name')}{iss}{ended}"
+
+
+def _part_of(body: Mapping[str, Any]) -> str:
+    """What a session is a part of, and what that leaves of it."""
+    limit = body.get("limit")
+    tools = cast("Mapping[str, Any]", limit if isinstance(limit, dict) else {}).get("tools")
+    names = ", ".join(map(str, tools)) if isinstance(tools, list) else ""
+    return f"part of {body['parent']}{f', for {names}' if names else ''}"
+
+
 def _why(body: Mapping[str, Any]) -> str:
+    if body["event"] in _OF_NAMES:
+        return _named(body)
+    if body["event"] == "session.opened" and "parent" in body:
+        return _part_of(body)
     return str(body.get("code") or body.get("rule") or body.get("reason") or "")
 
 
@@ -299,5 +323,23 @@ def _happened(body: Mapping[str, Any]) -> str:
             return f"token {said('jti')} spent at {said('aud')}"
         case "replayed":
             return f"REPLAY refused at {said('aud')}: token {said('jti')} was spent before"
+        case _:
+            return _of_sessions(body)
+
+
+def _of_sessions(body: Mapping[str, Any]) -> str:
+    def said(name: str) -> str:
+        return plain(str(body.get(name, "")))
+
+    match body["event"]:
+        case "delegated":
+            return f"delegated to {said('to')} by {said('rule')}, as session {said('child')}"
+        case "session.opened":
+            part = f", {plain(_part_of(body))}" if "parent" in body else ""
+            return f"session {said('sid')} opened{part}"
+        case "session.revoked":
+            return f"session {said('sid')} revoked, {said('sessions')} in all ended"
+        case "revoked" | "restored" as event:
+            return f"{event} {plain(_named(body))}"
         case other:
             return plain(str(other))

@@ -16,7 +16,7 @@ from broker.keys import log_public_key
 from broker.merkle import Head
 from broker.places import places
 from broker.plain_text import plain
-from broker.store import history
+from broker.store import history, wholeness
 from broker.store.layout import schema, statements
 
 _MAX_INDEX = 2**63 - 1
@@ -64,7 +64,7 @@ class _Found:
 
     key: LogVerifier | None = None
     tampered: list[LogTampered] = field(default_factory=list[LogTampered])
-    whole: history.Whole | None = None
+    whole: wholeness.Whole | None = None
     signed: list[Checkpoint] = field(default_factory=list[Checkpoint])
     elsewhere: bool = False
     torn: tuple[int, ...] = ()
@@ -149,7 +149,7 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
     found = _Found(elsewhere=bool(outside or witnesses), torn=torn)
     with history.reading(store) as connection:
         # 1. Definitions.
-        found.tampered += _changed(history.definitions(connection))
+        found.tampered += _changed(history.definitions(connection), history.version(connection))
         # 2. The name.
         origin = ""
         with found.finding():
@@ -171,13 +171,13 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
         # 4. Records and head.
         head: Head | None = None
         with found.finding():
-            head = history.stored_head(connection)
+            head = wholeness.stored_head(connection)
         with found.finding():
             sizes = [each.size for each in found.signed]
-            found.whole = history.hash_records(connection, head, sizes, _progress())
+            found.whole = wholeness.hash_records(connection, head, sizes, _progress())
             # 5. Roots.
             signed = [(each.size, each.root) for each in found.signed]
-            found.tampered += history.contradictions(found.whole, head, signed)
+            found.tampered += wholeness.contradictions(found.whole, head, signed)
         # 6. Witnesses.
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
@@ -188,10 +188,10 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
     return found
 
 
-def _changed(there: Mapping[str, str]) -> list[LogTampered]:
-    """What is not as `schema.sql` makes it."""
+def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
+    """What is not as the SQL of that version makes it."""
     with closing(sqlite3.connect(":memory:")) as fresh:
-        for statement in statements(schema()):
+        for statement in statements(schema(version)):
             fresh.execute(statement)
         made = _spelled(history.definitions(fresh))
     there = _spelled(there)

@@ -1,26 +1,34 @@
-"""What a reviewer asks the log: which calls there were, what happened in one, and whether all is whole.
+"""What a reviewer asks the log: which calls there were, and what happened in one.
 
 Reads only, and imports little: a reviewer's command has 0.3 seconds in all.
 """
 
 import json
 import sqlite3
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
-from broker.merkle import Head, root_of
 from broker.store.file_format import APPLICATION_ID, READABLE
 
 Body: TypeAlias = Mapping[str, Any]
 
-Outcome: TypeAlias = Literal["refused", "returned", "failed", "cancelled", "unfinished", "replayed"]
-OUTCOMES: tuple[Outcome, ...] = ("refused", "returned", "failed", "cancelled", "unfinished", "replayed")
+Outcome: TypeAlias = Literal["refused", "returned", "failed", "cancelled", "issued", "unfinished", "replayed"]
+OUTCOMES: tuple[Outcome, ...] = (
+    "refused",
+    "returned",
+    "failed",
+    "cancelled",
+    "issued",
+    "unfinished",
+    "replayed",
+)
+
+_ENDS = ("returned", "failed", "cancelled", "issued")
 
 _BEGINS = "b.event <> 'ended'"
 _CALLS = "b.event IN ('allowed', 'refused', 'replayed')"
@@ -42,6 +50,7 @@ class Filter:
     backend: str | None = None
     outcome: Outcome | None = None
     txn: str | None = None
+    tenant: str | None = None
     since: str | None = None
     until: str | None = None
     before: int | None = None
@@ -128,9 +137,11 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) -> list[Line]:
     """The calls that fit, the newest first."""
+    if wanted.tenant is not None and version(connection) == 1:
+        return []
     where, values = _conditions(wanted)
-    narrow = any((wanted.subject, wanted.agent, wanted.tool, wanted.backend, wanted.txn))
-    ends = wanted.outcome in {"returned", "failed", "cancelled"}
+    narrow = any((wanted.subject, wanted.agent, wanted.tool, wanted.backend, wanted.txn, wanted.tenant))
+    ends = wanted.outcome in _ENDS
     ordered = "b"
     if ends and not narrow:
         # Few calls end badly: found by their ends, and in the order of these.
@@ -151,8 +162,10 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
             f" (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended') AND {where}"
         )
     else:
-        # A txn has an index of its own; everything else is answered by the one wide index, in order.
+        # A txn and a tenant have indexes of their own; everything else is answered by the wide one, in order.
         source = "record b" if wanted.txn else "record b INDEXED BY record_wide"
+        if wanted.tenant and not wanted.txn:
+            source = "record b INDEXED BY record_tenant"
         if ends:
             where += " AND (SELECT outcome FROM record WHERE txn = b.txn AND event = 'ended') = ?"
             values.append(wanted.outcome)
@@ -191,6 +204,7 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
         ("tool = ?", wanted.tool),
         ("backend = ?", wanted.backend),
         ("txn = ?", wanted.txn),
+        ("tenant = ?", wanted.tenant),
         ("time >= ?", wanted.since),
         ("time < ?", wanted.until),
     ):
@@ -200,7 +214,7 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
     if wanted.outcome in {"refused", "replayed"}:
         conditions.append("b.event = ?")
         values.append(wanted.outcome)
-    elif wanted.outcome in {"returned", "failed", "cancelled"}:
+    elif wanted.outcome in _ENDS:
         conditions.append("b.event = 'allowed'")
     elif wanted.outcome is None and not wanted.everything:
         conditions.append(_CALLS)
@@ -257,6 +271,11 @@ def find_txn(connection: sqlite3.Connection, prefix: str) -> str:
     return found[0]
 
 
+def version(connection: sqlite3.Connection) -> int:
+    """Of the file's tables: one of `READABLE`."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def origin(connection: sqlite3.Connection) -> str:
     """The log's own name; empty where somebody took it away."""
     found = connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
@@ -290,165 +309,6 @@ def require_sound(connection: sqlite3.Connection) -> None:
     if hidden is not None:
         what = f"record {hidden[0]} began a call that never ended, and is not listed as unfinished"
         raise LogTampered(what, first=hidden[0])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
-    """What the records come to.
-
-    Attributes:
-        size: how many there are.
-        root: the root of their tree.
-        roots: the root at each size that was asked for, as far as the log goes.
-    """
-
-    size: int
-    root: bytes
-    roots: Mapping[int, bytes]
-
-
-def recompute(connection: sqlite3.Connection, sizes: Sequence[int]) -> Whole:
-    """Hash every record again, and compare with the stored head. Raises LogTampered."""
-    head = stored_head(connection)
-    whole = hash_records(connection, head, sizes)
-    for found in contradictions(whole, head, ()):
-        raise found
-    return whole
-
-
-def stored_head(connection: sqlite3.Connection) -> Head:
-    """The head that is kept beside the records. Raises LogTampered where it is none."""
-    heads = connection.execute("SELECT size, frontier FROM head").fetchall()
-    if len(heads) != 1:
-        raise LogTampered(f"the log has {len(heads)} heads in place of one")
-    try:
-        return Head.from_bytes(*heads[0])
-    except (ValueError, TypeError):
-        raise LogTampered("the stored head is none") from None
-
-
-def hash_records(
-    connection: sqlite3.Connection,
-    head: Head | None,
-    sizes: Sequence[int],
-    progress: Callable[[int, int], None] | None = None,
-) -> Whole:
-    """Hash every record again, in one pass; with the roots at these sizes, and at those that the head knows.
-
-    1. Every place is filled, from 0 on, without a gap.
-    2. Every record hashes to its leaf.
-
-    Raises:
-        LogTampered: naming the first record that is not what was written.
-    """
-    beginnings = () if head is None else head.beginnings()
-    wanted = {*sizes, *(size for size, _ in beginnings)}
-    roots: dict[int, bytes] = {0: root_of(())}
-    frontier: list[bytes] = []
-    pop, add = frontier.pop, frontier.append
-    place = 0
-    for rows in _batches(connection):
-        for index, leaf, body in rows:
-            # 1. No gap.
-            if index != place:
-                what = f"record {place} is missing" if index > place else f"record {index} is no record"
-                raise LogTampered(what, first=min(index, place))
-            # 2. The leaf. Spelled out here: a million calls of a function are a second.
-            found = sha256(b"\x00" + body).digest()
-            if found != leaf:
-                raise LogTampered(f"record {place} is not what was written", first=place)
-            rest = place
-            while rest & 1:
-                found = sha256(b"\x01" + pop() + found).digest()
-                rest >>= 1
-            add(found)
-            place += 1
-            if place in wanted:
-                roots[place] = root_of(frontier)
-        if progress is not None:
-            progress(place, place if head is None else head.size)
-    return Whole(size=place, root=root_of(frontier), roots=roots)
-
-
-def contradictions(
-    whole: Whole, head: Head | None, signed: Sequence[tuple[int, bytes]]
-) -> Generator[LogTampered]:
-    """What the stored head, and each signed size and root, say against the records.
-
-    1. At the size of a checkpoint the records hash to its root. Where they do not, the first bad record
-       stands behind the last checkpoint that is right, and before the first that is not.
-    2. The log is as long as the longest checkpoint.
-    3. The records are as many as the head counts, and hash to it. It lies beside them and is signed by
-       nobody, so a checkpoint that confirms the records says that the head was changed.
-    """
-    # 1. Checkpoints.
-    good, bad = _compare(whole, signed)
-    first = min(bad, default=None)
-    last = max(good, default=0)
-    if first is not None:
-        begin = max((size for size in good if size < first), default=0)
-        both = " (its key signed two different logs)" if last >= first else ""
-        what = (
-            f"among the records {begin} to {first - 1} one is not what the checkpoint of {first} signed{both}"
-        )
-        yield LogTampered(what, first=begin)
-    # 2. Length.
-    longest = max((size for size, _ in signed), default=0)
-    if longest > whole.size:
-        what = f"the log has {whole.size} records; a checkpoint says that it had {longest}"
-        yield LogTampered(what, first=whole.size)
-    # 3. The head.
-    if head is None:
-        return
-    known, wrong = _compare(whole, list(head.beginnings()))
-    if wrong and (first is not None or min(wrong) <= last):
-        yield LogTampered("the stored head is not that of the records")
-    elif wrong:
-        begin = max([last, *(size for size in known if size < min(wrong))])
-        what = (
-            f"among the records {begin} to {min(wrong) - 1} one is not what was written: the head has another"
-        )
-        yield LogTampered(what, first=begin)
-    if whole.size < head.size:
-        what = f"record {whole.size} is missing, and all behind it: the head counts {head.size}"
-        yield LogTampered(what, first=None if wrong else whole.size)
-    if whole.size > head.size:
-        what = f"record {head.size} is one too many: the head counts {head.size}"
-        yield LogTampered(what, first=None if wrong else head.size)
-
-
-def _compare(whole: Whole, said: Sequence[tuple[int, bytes]]) -> tuple[set[int], set[int]]:
-    """The sizes at which the records have the root that is said, and those at which they have another."""
-    good, bad = set[int](), set[int]()
-    for size, root in said:
-        if size <= whole.size:
-            (good if whole.roots[size] == root else bad).add(size)
-    return good, bad
-
-
-_BATCH = 4096
-
-_RECORDS = "SELECT idx, leaf, ifnull(CAST(body AS BLOB), x'') FROM record WHERE idx >= ? ORDER BY idx LIMIT ?"
-
-
-def _batches(connection: sqlite3.Connection) -> Generator[list[tuple[int, bytes, bytes]]]:
-    """All records in their order, some thousands at once. Raises LogTampered at the first unreadable one."""
-    begin, most = -(2**63), _BATCH
-    while True:
-        try:
-            rows = connection.execute(_RECORDS, (begin, most)).fetchall()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            if most == 1:
-                place = max(begin, 0)
-                raise LogTampered(f"record {place} cannot be read: {error}", first=place) from error
-            most = 1  # once more, one by one: to name the record
-            continue
-        if not rows:
-            return
-        yield rows
-        begin = rows[-1][0] + 1
 
 
 def _parse(body: str, index: int) -> Body:

@@ -11,9 +11,9 @@ from broker.store.connection import Connection
 from broker.store.file_format import APPLICATION_ID, VERSION
 
 
-def schema() -> str:
-    """The file's own SQL."""
-    return _sql("schema.sql")
+def schema(version: int = VERSION) -> str:
+    """A file's own SQL."""
+    return _sql("schema.sql" if version == VERSION else f"version_{version}.sql")
 
 
 def prepare(connection: Connection, path: Path, origin: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from broker.kit.testing import FakeBroker
-from broker.store import history
+from broker.store import history, wholeness
 
 HERE = Path(__file__).parent
 BODY = b'{"amount":20}'
@@ -241,7 +241,7 @@ def test_a_spend_outlives_a_restart_of_the_service(broker: FakeBroker, tmp_path:
             assert ("token.replayed" in said) is (status == 401)
             assert not any(part in said for part in token.split("."))
     with history.reading(tmp_path / "spends.db") as connection:
-        assert history.recompute(connection, ()).size == 2
+        assert wholeness.recompute(connection, ()).size == 2
 
 
 def test_a_spend_outlives_a_kill(broker: FakeBroker, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from broker.canonical import Json
 from broker.kit.testing import FakeBroker
 from broker.record import Record
-from broker.store import history
+from broker.store import history, wholeness
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 
@@ -161,4 +161,4 @@ def test_in_the_brokers_own_file_a_spend_stands_under_its_call(
             connection, history.Filter(outcome="replayed", backend="orders"), limit=9
         )
         assert [line.body["txn"] for line in replays] == [claims.txn]
-        assert history.recompute(connection, ()).size == 3
+        assert wholeness.recompute(connection, ()).size == 3

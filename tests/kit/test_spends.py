@@ -22,7 +22,7 @@ from broker.kit.testing import FakeBroker
 from broker.record import Record
 from broker.revocation import Revocation, revoked_name_record
 from broker.session import Session, opened_record
-from broker.store import history
+from broker.store import history, wholeness
 from broker.store.sqlite import Store
 
 pytestmark = pytest.mark.anyio
@@ -235,7 +235,7 @@ async def test_spends_and_replays_are_records_that_name_the_chain(tmp_path: Path
             assert (event["aud"], event["time"]) == ("https://backend.test", "2030-03-17T17:46:40.000Z")
             assert event["log"] == {"origin": "broker.test/log", "index": 0}
             assert "/orders/42" not in json.dumps(event)
-        assert history.recompute(connection, ()).size == 2
+        assert wholeness.recompute(connection, ()).size == 2
 
 
 async def test_a_token_of_a_revoked_session_is_dead_where_the_file_is_the_brokers_own(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_eight_processes_that_race_for_each_token_have_one_winner_and_a_naive_ch
     with history.reading(tmp_path / "real.db") as connection:
         count = Counter(event for (event,) in connection.execute("SELECT event FROM record").fetchall())
         assert count == {"spent": tokens, "replayed": tokens * (processes - 1)}
-        assert history.recompute(connection, ()).size == tokens * processes
+        assert wholeness.recompute(connection, ()).size == tokens * processes
 
     # The control: this test would notice.
     naive = _race("naive", tmp_path / "naive.db", source, processes)

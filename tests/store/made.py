@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -31,20 +32,21 @@ def record(
     return Record(event=event, time_ms=time_ms, txn=name, chain=CHAIN, fields={**facts, **fields})
 
 
-def session(sid: str = "sid", *, opened_ms: int = NOW_MS, expires_s: int = NOW_MS // 1000 + 3600) -> Session:
-    return Session(
-        sid=sid,
-        kind="issuer",
-        issuer="corp",
-        chain=CHAIN,
-        roles=("support",),
-        assertions=(),
-        opened_ms=opened_ms,
-        expires_s=expires_s,
-        acr="aal2",
-        amr=("pwd",),
-        auth_time=1,
-    )
+def session(sid: str = "sid", **more: Any) -> Session:
+    given: dict[str, Any] = {
+        "sid": sid,
+        "kind": "issuer",
+        "issuer": "corp",
+        "chain": CHAIN,
+        "roles": ("support",),
+        "assertions": (),
+        "opened_ms": NOW_MS,
+        "expires_s": NOW_MS // 1000 + 3600,
+        "acr": "aal2",
+        "amr": ("pwd",),
+        "auth_time": 1,
+    }
+    return Session(**given | more)
 
 
 def write(path: Path, records: list[Record]) -> str:

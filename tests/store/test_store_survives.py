@@ -16,7 +16,7 @@ from failing_disk import Disk
 from made import NOW_MS, record
 
 from broker.errors import LogUnavailable
-from broker.store import history
+from broker.store import history, wholeness
 from broker.store.connection import connect
 from broker.store.ledger import Append, Ledger, body_of
 from broker.store.protocols import Entry
@@ -34,7 +34,7 @@ def start(*words: str) -> subprocess.Popen[str]:
 def read_all(path: Path) -> set[tuple[str, str]]:
     """Txn and event of every record, after the whole log was hashed again."""
     with history.reading(path) as connection:
-        history.recompute(connection, [])
+        wholeness.recompute(connection, [])
         return set(connection.execute("SELECT txn, event FROM record").fetchall())
 
 
@@ -191,7 +191,7 @@ def test_a_token_spent_by_eight_processes_at_once_has_exactly_one_winner(tmp_pat
     won = winners(race("spend", path, 500))
     assert sorted(won, key=int) == [str(number) for number in range(500)]
     with history.reading(path) as connection:
-        history.recompute(connection, [])
+        wholeness.recompute(connection, [])
         counts = [event for (event,) in connection.execute("SELECT event FROM record")]
     assert counts.count("spent") == 500
     assert counts.count("replayed") == 500 * 7
@@ -216,4 +216,4 @@ def test_many_processes_write_one_log_without_a_gap(tmp_path: Path) -> None:
     path = tmp_path / "broker.db"
     race("rate", path, 50, 1_000_000)
     with history.reading(path) as connection:
-        assert history.recompute(connection, []).size == 400
+        assert wholeness.recompute(connection, []).size == 400
