@@ -9,11 +9,13 @@ import anyio
 import pytest
 from made import NOW_MS, record, session
 
+from broker.chain import Principal
 from broker.errors import LogUnavailable
 from broker.record import Record
 from broker.revocation import Revocation
 from broker.store.memory import MemoryStore
-from broker.store.protocols import Appended, Entry, RateCondition, SpendCondition, Unmet
+from broker.store.offers import KEPT_S
+from broker.store.protocols import Appended, Entry, Offer, RateCondition, SpendCondition, Unmet
 from broker.store.sqlite import Store
 
 pytestmark = pytest.mark.anyio
@@ -215,6 +217,30 @@ async def test_the_log_refuses_updates_and_deletions(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             connection.execute(statement)
     connection.close()
+
+
+async def test_offers_that_have_been_over_for_long_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    now_s = NOW_MS // 1000
+    async with Store.open(path, origin="test", now_ms=lambda: NOW_MS) as store:
+        await store.open_session(session("top"), record("session.opened"))
+        agent = Principal("https://login.example.com", "helper")
+        for code, until_s in (("old", now_s - KEPT_S - 1), ("late", now_s - KEPT_S), ("young", now_s)):
+            child = session(f"of-{code}", parent="top")
+            offer = Offer(code_sha256=code, session=child, agent=agent, expires_s=until_s)
+            await store.offer(offer, record("delegated"))
+        for _ in range(300):
+            await store.append(Entry(record=record()))
+    connection = sqlite3.connect(path)
+    assert sorted(connection.execute("SELECT code_sha256 FROM offer")) == [("late",), ("young",)]
+    connection.close()
+
+
+async def test_an_assertion_is_remembered_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    for first in (True, False):
+        async with Store.open(tmp_path / "broker.db", origin="x", now_ms=lambda: NOW_MS) as store:
+            until_s = NOW_MS // 1000 + 60
+            assert await store.first_use("id-jag", "https://idp.example j-1", keep_until_s=until_s) is first
 
 
 async def test_old_spends_are_forgotten_and_young_ones_are_not(tmp_path: Path) -> None:

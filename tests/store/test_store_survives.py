@@ -8,18 +8,21 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 from failing_disk import Disk
-from made import NOW_MS, record
+from made import CHAIN, NOW_MS, record, session
 
+from broker.chain import Principal
 from broker.errors import LogUnavailable
-from broker.store import history, wholeness
-from broker.store.connection import connect
-from broker.store.ledger import Append, Ledger, body_of
-from broker.store.protocols import Entry
+from broker.revocation import Revocation
+from broker.store import history, sessions, wholeness
+from broker.store.connection import Connection, connect
+from broker.store.ledger import Append, Ask, Change, Ledger, body_of
+from broker.store.protocols import Entry, Offer, Unmet
 from broker.store.sqlite import Store
 
 WORKER = str(Path(__file__).with_name("worker.py"))
@@ -217,3 +220,111 @@ def test_many_processes_write_one_log_without_a_gap(tmp_path: Path) -> None:
     race("rate", path, 50, 1_000_000)
     with history.reading(path) as connection:
         assert wholeness.recompute(connection, []).size == 400
+
+
+# ── sessions, codes and revocations ──────────────────────────────────────────
+
+HELPER = Principal("http://127.0.0.1:8700", "helper")
+
+
+async def keep_offers(path: Path, count: int) -> None:
+    async with Store.open(path, origin="test", now_ms=lambda: NOW_MS) as store:
+        await store.open_session(session("top"), record("session.opened"))
+        for number in range(count):
+            child = session(f"child-{number}", parent="top", kind="child")
+            until_s = NOW_MS // 1000 + 60
+            offer = Offer(code_sha256=str(number), session=child, agent=HELPER, expires_s=until_s)
+            assert await store.offer(offer, record("delegated")) is None
+
+
+def test_a_claim_code_redeemed_by_eight_processes_at_once_has_exactly_one_winner(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    anyio.run(keep_offers, path, 100)
+    won = winners(race("redeem", path, 100))
+    assert sorted(won, key=int) == [str(number) for number in range(100)]
+    with history.reading(path) as connection:
+        wholeness.recompute(connection, [])
+        sql = "SELECT sid, count(*) FROM record WHERE event = 'session.opened' GROUP BY sid"
+        opened = dict(connection.execute(sql).fetchall())
+    assert {opened[f"child-{number}"] for number in range(100)} == {1}
+
+
+@pytest.mark.parametrize("kind", ["session", "subject"])
+def test_no_process_calls_once_more_after_another_has_revoked(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "broker.db"
+    anyio.run(keep_offers, path, 1)
+
+    async def redeem() -> None:
+        async with Store.open(path, origin="test", now_ms=lambda: NOW_MS) as store:
+            await store.redeem("0", agent=HELPER, now_ms=NOW_MS, record=lambda _: record("session.opened"))
+
+    async def revoke() -> tuple[str, ...]:
+        what = Revocation(kind="session", name="top")
+        if kind == "subject":
+            what = Revocation(kind="subject", name=CHAIN.subject.sub, iss=CHAIN.subject.iss)
+        async with Store.open(path, origin="test", now_ms=lambda: NOW_MS) as store:
+            return (await store.revoke(what, now_ms=NOW_MS, record=lambda _: record("revoked"))).sessions
+
+    anyio.run(redeem)
+    # Half of them call in the session itself, half in the one below it.
+    callers = [start("call", str(path), sid) for sid in ("top", "child-0") * 2]
+    for process in callers:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in callers:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in callers:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+    assert sorted(anyio.run(revoke)) == ["child-0", "top"]
+    counts = [int(process.communicate(timeout=60)[0]) for process in callers]
+    with history.reading(path) as connection:
+        wholeness.recompute(connection, [])
+        [(revoked,)] = connection.execute("SELECT idx FROM record WHERE event = 'revoked'").fetchall()
+        sql = "SELECT max(idx), count(*) FROM record WHERE event = 'allowed'"
+        last, allowed = connection.execute(sql).fetchone()
+    assert allowed == sum(counts)
+    assert last < revoked
+
+
+def test_a_revocation_that_was_acknowledged_outlives_the_power_with_its_record(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    disk = Disk()
+    ledger = Ledger(path, disk.connect)
+    ledger.open("test")
+    top, child = session("top"), session("child", parent="top")
+    opened = body_of(record("session.opened"))
+    what = Revocation(kind="tenant", name="acme")
+
+    def changes(connection: Connection, append: sessions.Append) -> None:
+        for each in (top, child, session("of-acme", tenant="acme")):
+            sessions.open_session(connection, append, each, opened)
+
+    def revoke(connection: Connection, append: sessions.Append) -> None:
+        for each in (what, Revocation(kind="session", name="top")):
+            sessions.revoke(
+                connection,
+                append,
+                each,
+                now_ms=NOW_MS,
+                record=lambda _: record("revoked", txn="ended"),
+                keep_until_s=0,
+            )
+
+    ledger.run([Change(change=changes)])
+    ledger.run([Change(change=revoke)])
+    disk.cut()
+    ledger.close()
+    disk.restart()
+    (tmp_path / "broker.db-shm").unlink(missing_ok=True)
+    after = Ledger(path, connect)
+    after.open("test")
+    for sid in ("top", "child", "of-acme"):
+        [stands] = after.run([Ask(question=partial(sessions.standing, sid=sid))])
+        assert stands is Unmet.SESSION_REVOKED
+    [found] = after.run([Ask(question=sessions.revocations)])
+    assert [each.revocation for each in found] == [what]
+    after.close()
+    assert ("ended", "revoked") in read_all(path)

@@ -4,6 +4,8 @@ worker.py append FILE LIFE        append until killed; print each txn once it is
 worker.py spend FILE COUNT        spend COUNT tokens, the same in each process; print those that were won
 worker.py naive FILE COUNT        the same, as somebody would write it who looks first and marks then
 worker.py rate FILE COUNT LIMIT   call COUNT times under one rate; print how many were allowed
+worker.py redeem FILE COUNT       redeem COUNT codes, the same in each process; print those that were won
+worker.py call FILE SID           call in a session until it is refused; print how many were allowed
 worker.py fill FILE               append while the file may not grow, then while it may; print what happened
 """
 
@@ -17,8 +19,11 @@ from pathlib import Path
 import anyio
 from made import NOW_MS, record
 
+from broker.chain import Principal
 from broker.errors import LogUnavailable
-from broker.store.protocols import Entry, RateCondition, SpendCondition
+from broker.record import Record
+from broker.session import Session
+from broker.store.protocols import Entry, RateCondition, SpendCondition, StoredSession
 from broker.store.sqlite import Store
 
 
@@ -61,6 +66,36 @@ async def spend(path: Path, count: int) -> None:
 
         for number in range(count):
             group.start_soon(one, number)
+
+
+async def redeem(path: Path, count: int) -> None:
+    def opened_record(child: Session) -> Record:
+        return record("session.opened", sid=child.sid)
+
+    async with opened(path) as store, anyio.create_task_group() as group:
+        print("ready", flush=True)
+        sys.stdin.readline()
+
+        async def one(number: int) -> None:
+            agent = Principal("http://127.0.0.1:8700", "helper")
+            child = await store.redeem(str(number), agent=agent, now_ms=NOW_MS, record=opened_record)
+            if isinstance(child, StoredSession):
+                print(number, flush=True)
+
+        for number in range(count):
+            group.start_soon(one, number)
+
+
+async def call(path: Path, sid: str) -> None:
+    async with opened(path) as store:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        allowed = 0
+        while (await store.append(Entry(record=record(sid=sid), sid=sid))).unmet is None:
+            allowed += 1
+            if allowed == 20:
+                print("running", flush=True)
+    print(allowed, flush=True)
 
 
 def naive(path: Path, count: int) -> None:
@@ -113,13 +148,17 @@ async def fill(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    what, file, *numbers = sys.argv[1:]
-    given = [int(number) for number in numbers]
+    what, file, *rest = sys.argv[1:]
+    given = [int(number) for number in rest if number.isdigit()]
     match what:
         case "append":
             anyio.run(append, Path(file), given[0])
         case "spend":
             anyio.run(spend, Path(file), given[0])
+        case "redeem":
+            anyio.run(redeem, Path(file), given[0])
+        case "call":
+            anyio.run(call, Path(file), rest[0])
         case "naive":
             naive(Path(file), given[0])
         case "rate":
