@@ -30,7 +30,10 @@ KEYS = "tests/test_keys.py::"
 KIT = "tests/kit/test_asgi.py::"
 LISTS = "tests/server/test_list_changes.py::"
 MERKLE = "tests/test_merkle.py::"
+PEER_DELEGATION = "tests/peers/test_oauth_delegation.py::"
+PEER_EXCHANGE = "tests/peers/test_oauth_exchange.py::"
 PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
+PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
 POLICY = "tests/test_policy.py::"
 RECORD = "tests/test_record.py::"
 REQUEST = "tests/test_request.py::"
@@ -89,6 +92,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "4",
         "A resource server takes no other `typ`, issuer or audience, and no token after exp.",
         (
+            f"{PEER_METADATA}test_a_call_token_is_an_access_token_to_a_resource_server_of_others",
             f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",
             f"{VERIFIER}test_a_forged_token_is_refused",
             f"{TOKEN}test_a_session_credential_is_no_call_token_and_a_call_token_is_no_credential",
@@ -106,6 +110,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "4.1",
         "`act` names the actor; the outermost is the current one, the nested are history.",
         (
+            f"{PEER_DELEGATION}test_a_child_session_calls_in_the_name_of_everybody_behind_it_and_ends_with_its_parent",
             f"{CHAIN}test_a_chain_survives_the_trip_through_the_act_claim",
             f"{CHAIN}test_the_outermost_actor_is_the_agent_and_inner_ones_are_history",
         ),
@@ -193,6 +198,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "2.2.1",
         "The answer has the token, its kind, how it is used, its life and its scope; no refresh token.",
         (
+            f"{PEER_EXCHANGE}test_a_client_of_others_gets_a_call_token_that_others_verify_and_the_backend_answers",
             f"{ENDPOINT}test_a_session_is_exchanged_for_a_token_for_one_call",
             f"{EXCHANGE}test_a_refresh_token_is_never_issued_and_a_kind_that_is_not_known_neither",
             f"{EXAMPLES_8693}test_an_answer_has_the_members_of_figure_2_and_its_token_lives_as_long_as_it_says",
@@ -203,6 +209,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "2.2.2",
         "A subject or actor token that is bad for any reason is invalid_request; a target, invalid_target.",
         (
+            f"{PEER_EXCHANGE}test_what_cannot_be_exchanged_is_refused_in_the_words_of_the_standard",
             f"{ENDPOINT}test_whatever_is_wrong_with_the_subject_token_is_one_answer",
             f"{ENDPOINT}test_each_mistake_has_its_own_error_and_its_exact_record",
             f"{ENDPOINT_CHILDREN}test_an_agent_that_no_rule_names_gets_nothing",
@@ -237,6 +244,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "2.3.1",
         "Name and secret are form-encoded, and never stand in the URL.",
         (
+            f"{PEER_EXCHANGE}test_a_client_of_others_gets_a_call_token_that_others_verify_and_the_backend_answers",
             f"{ENDPOINT_CLIENTS}test_the_secret_is_form_encoded_first",
             f"{ENDPOINT}test_only_post_is_taken_and_nothing_in_the_url",
         ),
@@ -256,6 +264,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "5.2",
         "Errors have their names; invalid_client is 401, and names the scheme that was tried.",
         (
+            f"{PEER_EXCHANGE}test_a_client_that_does_not_prove_who_it_is_gets_no_token",
             f"{ENDPOINT}test_each_mistake_has_its_own_error_and_its_exact_record",
             f"{ENDPOINT_CLIENTS}test_a_wrong_secret_is_told_with_the_scheme_and_without_the_reason",
             f"{ENDPOINT_CLIENTS}test_a_session_is_no_good_in_the_hands_of_another_client",
@@ -266,6 +275,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "3",
         "iss, sub, aud, exp and the signature of an assertion are checked, and its jti is taken once.",
         (
+            f"{PEER_EXCHANGE}test_a_client_of_others_gets_a_call_token_that_others_verify_and_the_backend_answers",
             f"{ENDPOINT_CLIENTS}test_a_client_that_signs_proves_itself_once",
             f"{ENDPOINT_CLIENTS}test_of_racing_uses_of_one_assertion_exactly_one_wins",
             f"{ENDPOINT_CLIENTS}test_an_assertion_that_does_not_hold_is_refused_and_its_jti_is_not_used_up",
@@ -308,7 +318,10 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "RFC 8414",
         "2",
         "The token endpoint, its grants and ways to authenticate are in the metadata; none is an algorithm.",
-        (f"{ENDPOINT}test_the_metadata_says_what_there_is",),
+        (
+            f"{ENDPOINT}test_the_metadata_says_what_there_is",
+            f"{PEER_EXCHANGE}test_what_the_metadata_says_of_the_token_endpoint_is_what_the_library_used",
+        ),
     ),
     Clause(
         "RFC 6749",
@@ -626,7 +639,10 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "RFC 9728",
         "3.1",
         "They lie at the well-known path, with the resource's own path behind it.",
-        (f"{DOORS}test_the_resource_says_who_it_is_and_whose_credentials_it_takes",),
+        (
+            f"{DOORS}test_the_resource_says_who_it_is_and_whose_credentials_it_takes",
+            f"{PEER_METADATA}test_its_metadata_is_found_from_the_resource_and_from_the_issuer",
+        ),
     ),
     Clause(
         "RFC 9728",
