@@ -37,7 +37,7 @@ ARGUMENTS: dict[str, Json] = {"order_id": "42"}
 
 
 async def run(folder: Path) -> None:
-    text = CATALOG.format(backend="http://127.0.0.1:9").encode()
+    text = CATALOG.format(backend="http://127.0.0.1:9", of_backend="").encode()
     catalog = parse(text, source="tools.toml", folder=folder)
     now_s = now_ms() // 1000
     keys = KeyRing.open(folder / "keys", now_s=now_s)

@@ -23,6 +23,7 @@ max_calls = 64
 [backends.orders]
 url = "{backend}"
 audience = "https://orders.example.com"
+{of_backend}
 
 [tools.orders_get]
 backend = "orders"
@@ -95,9 +96,10 @@ def plain(url: str, core: int, loop: str) -> Generator[Running]:
 
 
 @contextmanager
-def broker(url: str, core: int, folder: Path) -> Generator[Running]:
+def broker(url: str, core: int, folder: Path, *, of_backend: str = "", more: str = "") -> Generator[Running]:
+    """The broker; `of_backend` is for the section of its backend, `more` for the end of its tools.toml."""
     config = folder / "tools.toml"
-    config.write_text(CATALOG.format(backend=url))
+    config.write_text(CATALOG.format(backend=url, of_backend=of_backend) + more)
     words = ["--subject", "alice", "--agent", "bench", "--role", "support", "--for", "1h"]
     opened = subprocess.run(
         [BROKER, "session", "open", *words, "--config", str(config)],

@@ -182,6 +182,7 @@ async def test_a_gateway_that_does_not_tell_the_whole_request_lets_nothing_pass(
         ("/verify/orders", {"Gateway-Authorization": basic(STOCK)}),
         ("/verify/stock", {"Gateway-Authorization": basic(ORDERS)}),
         ("/verify/nothing", {"Gateway-Authorization": basic(ORDERS)}),
+        ("/verify/orders%0A", {"Gateway-Authorization": basic(ORDERS)}),
     ],
 )
 async def test_a_gateway_that_is_not_the_backends_lets_nothing_pass(

@@ -1,11 +1,13 @@
 """The endpoints of those who hold a call token: /introspect, /revoke, /verify, and what describes them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from broker.authenticate import Authenticator
 from broker.catalog import Catalog
@@ -28,6 +30,14 @@ class SpendingDoors:
 
     routes: tuple[BaseRoute, ...]
     doors: tuple[OAuthEndpoint | GatewayCheck, ...]
+
+
+class _Below(Mount):
+    """Every path below a prefix: also one that has a line end in it once it is decoded."""
+
+    def __init__(self, path: str, app: ASGIApp) -> None:
+        super().__init__(path, app)
+        self.path_regex = re.compile(rf"^{re.escape(path)}/(?P<path>.*)\Z", re.DOTALL)
 
 
 def spending_doors(
@@ -67,7 +77,7 @@ def spending_doors(
         routes=(
             Route(INTROSPECT, introspect),
             Route(REVOKE, revoke),
-            Mount(check.PATH, verify),
+            _Below(check.PATH, verify),
             Route(openapi.PATH, describe, methods=["GET"]),
         ),
         doors=(introspect, revoke, verify),
