@@ -66,7 +66,9 @@ class Caller:
         details: dict[str, Json] = {"code": Code.CALL_CANCELLED}
         try:
             with anyio.fail_after(issued.tool.timeout_s):
-                answer = await self.backends.send(issued.tool, issued.request, issued.token)
+                answer = await self.backends.send(
+                    issued.tool, issued.request, issued.token, txn_token=issued.txn_token
+                )
             outcome = "failed" if answer.failed else "returned"
             details = {"status": answer.status, "bytes": answer.bytes}
             if answer.failed:

@@ -17,6 +17,7 @@ from broker.record import Record
 from broker.request import PlannedRequest
 from broker.session import Session
 from broker.store.protocols import Entry, Log, RateCondition, Unmet
+from broker.txn_token import MAX_TTL_S as MAX_TXN_TTL_S, TxnClaims
 
 LARGE = 8 * 1024
 """Bytes of arguments. What is smaller is decided in less time than a thread takes to start."""
@@ -59,7 +60,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A token, and everything that its record says."""
+    """A token, and everything that its record says.
+
+    Attributes:
+        txn_token: for a backend that is sent a transaction token as well.
+    """
 
     token: str
     tool: Tool
@@ -70,6 +75,7 @@ class Issued:
     rule: str
     index: int
     tenant: str | None = None
+    txn_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +201,7 @@ class Issuer:
             "jkt": ask.bind,
             "via": ask.via,
             "client": ask.client,
+            "txn_token": (tool.backend.txn_token and ask.via is None) or None,
         }
         for grant in decision.grants:
             appended = await self.log.append(
@@ -248,6 +255,29 @@ class Issuer:
             rule=grant.rule,
             index=appended.index,
             tenant=session.tenant,
+            txn_token=self._txn_token(at, session, tool),
+        )
+
+    def _txn_token(self, at: _Occasion, session: Session, tool: Tool) -> str | None:
+        """What the call is about, for the workloads behind the backend. Nobody is let in with it."""
+        trust_domain = at.catalog.broker.trust_domain
+        # Only where the broker makes the call: another client need not be one of the trust domain.
+        if trust_domain is None or not tool.backend.txn_token or at.ask.via is not None:
+            return None
+        iat = at.now_ms // 1000
+        return self.minter.mint_txn_token(
+            TxnClaims(
+                iss=at.catalog.broker.issuer,
+                aud=trust_domain,
+                txn=at.txn,
+                chain=session.chain,
+                sid=session.sid,
+                scope=(tool.action,),
+                req_wl=at.catalog.broker.issuer,
+                iat=iat,
+                exp=min(iat + MAX_TXN_TTL_S, session.expires_s),
+                tctx={"tool": tool.name},
+            )
         )
 
     async def _deny(

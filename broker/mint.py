@@ -14,6 +14,7 @@ from broker.claims import TYP, CallClaims
 from broker.introspection import INTROSPECTION_TYP, SignedAnswer
 from broker.jws import encode_part
 from broker.session_claims import SESSION_TYP, SessionClaims
+from broker.txn_token import TXN_TYP, TxnClaims
 
 _SHA256 = ec.ECDSA(hashes.SHA256())
 
@@ -31,10 +32,14 @@ class SigningKey:
 
 
 class Minter(Protocol):
-    """Signs call tokens with the active key."""
+    """Signs what a call needs with the active key."""
 
     def mint(self, claims: CallClaims) -> str:
         """The compact JWS: header `alg`, `typ`, `kid` and nothing else (RFC 9068 §2.1)."""
+        ...
+
+    def mint_txn_token(self, claims: TxnClaims) -> str:
+        """The same for a transaction token."""
         ...
 
 
@@ -47,6 +52,10 @@ class TokenMinter:
     def mint(self, claims: CallClaims) -> str:
         """A call token."""
         return _sign(self.active(), TYP, claims.to_json())
+
+    def mint_txn_token(self, claims: TxnClaims) -> str:
+        """A transaction token, for the workloads of one trust domain."""
+        return _sign(self.active(), TXN_TYP, claims.to_json())
 
     def mint_session_credential(self, claims: SessionClaims) -> str:
         """A session credential of the broker's own."""

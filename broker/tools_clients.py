@@ -30,6 +30,8 @@ class ClientValues(Parts):
                 self._across.require_known((*where, "issuer"), each.issuer, "issuers", "issuer")
             rule = f"clients.{at[-1]}.impersonate[{position}]"
             impersonate.append(Impersonation(rule=rule, issuer=each.issuer, sub=each.sub))
+        if model.transaction_tokens:
+            self._across.require_trust_domain((*at, "transaction_tokens"))
         jwks = model.jwks
         if jwks is not None and not jwks.startswith(("http://", "https://")):
             jwks = self._path(jwks)

@@ -23,6 +23,7 @@ from broker.session_signer import SessionSigner, claims_of
 from broker.store.memory import MemoryStore
 from broker.store.sqlite import Store
 from broker.tools_toml import parse
+from broker.txn_token import TxnClaims
 
 NOW_S = 1_800_000_000
 NOW_MS = NOW_S * 1000
@@ -128,6 +129,9 @@ class CountingMinter:
     def mint(self, claims: CallClaims) -> str:
         self.minted.append(claims)
         return self.inner.mint(claims)
+
+    def mint_txn_token(self, claims: TxnClaims) -> str:
+        return self.inner.mint_txn_token(claims)
 
 
 @dataclass

@@ -44,6 +44,9 @@ STEP_UP = "tests/server/test_step_up.py::"
 STDIO = "tests/server/test_stdio_process.py::"
 SWAPS = "tests/server/test_two_sessions.py::"
 TOKEN = "tests/test_token.py::"
+TXN = "tests/test_txn_token.py::"
+TXN_DOOR = "tests/server/oauth/test_token_txn.py::"
+TXN_KIT = "tests/kit/test_txn_tokens.py::"
 VERIFIER = "tests/kit/test_verifier.py::"
 VERIFY = "tests/test_verify.py::"
 
@@ -1062,6 +1065,86 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "3.2.1",
         "A request target is in origin-form, to the letter, or it is not taken.",
         (f"{INTROSPECTION}test_a_target_that_is_taken_is_one_that_a_request_line_can_hold",),
+    ),
+    # ── Transaction tokens ──────────────────────────────────────────────────
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token Header, Txn-Token Claims",
+        "`typ` is txntoken+jwt; there are iat, aud, exp, txn, sub, scope and req_wl, and tctx and rctx.",
+        (f"{TXN}test_a_transaction_token_says_what_the_draft_says_and_nothing_of_the_subject_token",),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token Claims",
+        "`sub` is unique in the trust domain.",
+        (f"{TXN}test_no_two_subjects_of_a_trust_domain_have_one_name",),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token Request Processing",
+        "The workload proves itself and may have one; the subject token is examined; aud is the domain.",
+        (
+            f"{TXN}test_what_is_not_granted_is_refused_and_recorded",
+            f"{TXN}test_a_session_that_was_revoked_makes_none_and_replaces_none",
+        ),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token Request, Txn-Token Response",
+        "The form of a token exchange; the answer has N_A, the type of the token, and no refresh token.",
+        (
+            f"{TXN_DOOR}test_a_workload_gets_one_for_the_session_of_its_caller",
+            f"{TXN_DOOR}test_what_is_refused_is_told_in_oauths_words_and_stands_in_the_log",
+        ),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Transaction Tokens Are Not OAuth 2.0 Access Tokens",
+        "It opens no session, and is exchanged for no token that lets somebody in.",
+        (f"{TXN_DOOR}test_a_transaction_token_opens_no_session_anywhere",),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Scope Processing",
+        "The scope is within what the subject token may do.",
+        (
+            f"{TXN}test_what_is_not_granted_is_refused_and_recorded",
+            f"{TXN}test_what_is_missing_is_asked_for_as_it_is_for_a_call",
+        ),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token as a subject_token",
+        "A replacement keeps txn, sub and aud, widens nothing, names each workload, and is of a living one.",
+        (
+            f"{TXN}test_a_replacement_keeps_the_transaction_and_every_workload_and_widens_nothing",
+            f"{TXN}test_however_often_it_is_replaced_it_only_shrinks",
+            f"{TXN}test_what_has_ended_is_not_replaced",
+        ),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token HTTP Header",
+        "It is in the header Txn-Token, exactly one, never in Authorization.",
+        (
+            f"{HTTP}test_a_transaction_token_has_a_header_of_its_own_and_is_cut_from_the_answer_as_well",
+            f"{TXN_KIT}test_there_is_exactly_one_header_with_exactly_one_token",
+        ),
+    ),
+    Clause(
+        "draft-ietf-oauth-transaction-tokens",
+        "Txn-Token Validation",
+        "A workload checks the signature, the trust domain and the time.",
+        (
+            f"{TXN_KIT}test_a_token_that_the_broker_would_not_make_is_refused",
+            f"{TXN_KIT}test_the_middleware_demands_the_transaction_token_of_the_same_call",
+        ),
+    ),
+    Clause(
+        "RFC 8725",
+        "3.11, 3.12",
+        "A transaction token is no call token and no session's credential, and neither of those is one.",
+        (f"{TXN}test_no_kind_of_token_is_taken_for_another",),
     ),
     # ── Assurance ───────────────────────────────────────────────────────────
     Clause(

@@ -281,8 +281,10 @@ async def test_a_call_that_the_agent_takes_back_has_ended_as_cancelled(tmp_path:
 class Defective:
     """What `Backends.send` never should do."""
 
-    async def send(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
-        raise RuntimeError(f"{tool.name}: {request.url} {token}")
+    async def send(
+        self, tool: Tool, request: PlannedRequest, token: str, *, txn_token: str | None = None
+    ) -> Answer:
+        raise RuntimeError(f"{tool.name}: {request.url} {token} {txn_token}")
 
 
 async def test_a_defect_is_an_end_that_nobody_takes_for_a_cancellation(tmp_path: Path, kind: str) -> None:

@@ -128,6 +128,8 @@ async def test_the_record_is_on_the_disk_before_the_token_is_signed(tmp_path: Pa
                 other.close()
                 return inner.mint(claims)
 
+            mint_txn_token = inner.mint_txn_token
+
         issuer = replace(broker.issuer, minter=Onlooker())
         ask = Ask(credential=credential, tool="orders_get", arguments={"order_id": "1"})
         assert seen == [issued(await issuer.issue(ask)).index]

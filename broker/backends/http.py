@@ -22,6 +22,7 @@ from broker.catalog import Backend, Tool
 from broker.errors import BackendFailed, Code
 from broker.plain_text import plain
 from broker.request import PlannedRequest
+from broker.txn_token import TXN_HEADER
 
 CONNECT_S = 5.0
 BUSY_S = 5.0
@@ -65,12 +66,14 @@ class HttpBackends:
         for backend in set(self._pools) - set(backends):
             await self._pools.pop(backend).retire()
 
-    async def send(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
+    async def send(
+        self, tool: Tool, request: PlannedRequest, token: str, *, txn_token: str | None = None
+    ) -> Answer:
         """Make the one request. See `Backends.send`."""
         pool = self._pools.get(tool.backend)
         if pool is None:
             pool = self._pools[tool.backend] = _Pool(tool.backend)
-        return await pool.send(tool, request, token)
+        return await pool.send(tool, request, token, txn_token=txn_token)
 
 
 class _Pool:
@@ -106,14 +109,16 @@ class _Pool:
         if not self._calls:
             await self.close()
 
-    async def send(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
+    async def send(
+        self, tool: Tool, request: PlannedRequest, token: str, *, txn_token: str | None = None
+    ) -> Answer:
         """Make exactly one request.
 
         1. There is a place among those that may be under way; a wait for one is bounded.
-        2. Method, URL, body and headers are the planned ones, to the byte; the token is added last, so
-           that no declared header can stand beside it.
+        2. Method, URL, body and headers are the planned ones, to the byte; the tokens are added last, each
+           in a header of its own, so that no declared header can stand beside it.
         3. No redirect is followed: the token is for one request, and the agent for one backend.
-        4. What comes back is bounded, is what its type and the tool say, and has the token cut from it.
+        4. What comes back is bounded, is what its type and the tool say, and has the tokens cut from it.
 
         Raises:
             BackendFailed: see `Backends.send`.
@@ -129,7 +134,7 @@ class _Pool:
                 if self._session.closed:
                     message = f"The backend {self._name} is not called any more: the broker stops."
                     raise BackendFailed(Code.BACKEND_UNREACHABLE, message)
-                return await self._exchange(tool, request, token)
+                return await self._exchange(tool, request, token, txn_token)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 failure = self._failure(error)
             finally:
@@ -150,12 +155,18 @@ class _Pool:
             message = f"The backend {self._name} has too many calls under way; try again later."
             raise BackendFailed(Code.BACKEND_BUSY, message) from None
 
-    async def _exchange(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
+    async def _exchange(
+        self, tool: Tool, request: PlannedRequest, token: str, txn_token: str | None
+    ) -> Answer:
         # 2. The request.
         headers = CIMultiDict(request.headers)
         headers[ACCEPT] = "application/json"
         headers[ACCEPT_ENCODING] = "identity"
         headers[AUTHORIZATION] = f"Bearer {token}"
+        tokens: tuple[str, ...] = (token,)
+        if txn_token is not None:
+            headers[TXN_HEADER] = txn_token
+            tokens = (token, txn_token)
         async with self._session.request(
             request.method,
             URL(request.url, encoded=True),
@@ -177,8 +188,8 @@ class _Pool:
             kind = response.content_type
             if len(body) > LARGE:
                 # Beside the loop, so that it holds up nobody else.
-                return await anyio.to_thread.run_sync(self._answer, tool, status, kind, body, token)
-            return self._answer(tool, status, kind, body, token)
+                return await anyio.to_thread.run_sync(self._answer, tool, status, kind, body, tokens)
+            return self._answer(tool, status, kind, body, tokens)
 
     async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         too_large = BackendFailed(
@@ -197,14 +208,14 @@ class _Pool:
             parts += await content.readany()
         raise too_large
 
-    def _answer(self, tool: Tool, status: int, kind: str, body: bytes, token: str) -> Answer:
+    def _answer(self, tool: Tool, status: int, kind: str, body: bytes, tokens: tuple[str, ...]) -> Answer:
         failed = status >= 400  # noqa: PLR2004 - RFC 9110 §15.5, §15.6
         value: Json = None
         if not body:
             text = "" if failed else "done"
         elif kind == "application/json" or kind.endswith("+json"):
             try:
-                text, value = _read_json(body, token)
+                text, value = _read_json(body, tokens)
             except (ValueError, RecursionError):
                 if not failed:
                     what = "answered with something that is not JSON, though it says so"
@@ -212,12 +223,12 @@ class _Pool:
                 text = ""
         elif kind.startswith("text/"):
             try:
-                text = _cut(body.decode("utf-8", "replace" if failed else "strict"), token)
+                text = _cut(body.decode("utf-8", "replace" if failed else "strict"), tokens)
             except UnicodeDecodeError:
                 raise self._nonsense("answered with text that is not UTF-8") from None
         else:
             text = f"{len(body)} bytes of {plain(kind, 80)}"
-        if _CODED.search(text) and _holds(unquote(text), token):
+        if _CODED.search(text) and _holds(unquote(text), tokens):
             raise self._nonsense("echoes the token in disguise")
         if failed:
             text, value = self._complaint(status, kind, text, value), None
@@ -300,8 +311,8 @@ def _constant(_: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_constant)
 
 
-def _read_json(body: bytes, token: str) -> tuple[str, Json]:
-    """The text and the value, without the token. Raises ValueError, RecursionError."""
+def _read_json(body: bytes, tokens: tuple[str, ...]) -> tuple[str, Json]:
+    """The text and the value, without the tokens. Raises ValueError, RecursionError."""
     text = body.decode("utf-8")
     value: Json = _DECODER.decode(text)
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
@@ -311,7 +322,7 @@ def _read_json(body: bytes, token: str) -> tuple[str, Json]:
         # Escapes could spell the token. Written again, they are only where they must be.
         plainly = json.dumps(value, ensure_ascii=False)
         plainly.encode("utf-8")  # a lone surrogate is an error here
-    cut = _cut(plainly, token)
+    cut = _cut(plainly, tokens)
     return (text, value) if cut is plainly else (cut, json.loads(cut))
 
 
@@ -332,20 +343,21 @@ def _require_shallow(value: Json) -> None:
 # ── The token in an answer ──────────────────────────────────────────────────
 
 
-def _cut(text: str, token: str) -> str:
-    """`text` without the token, its signature (the rest is no secret without that), or the signature in
+def _cut(text: str, tokens: tuple[str, ...]) -> str:
+    """`text` without the tokens, their signatures (the rest is no secret without those), or a signature in
     base64 at any of its three alignments; the same object where there is none."""
-    signature = token.rpartition(".")[2]
-    if len(text) < len(signature):
-        return text
-    for needle in (token, signature, *_encoded(signature)):
-        if needle in text:
-            text = text.replace(needle, REMOVED)
+    for token in tokens:
+        signature = token.rpartition(".")[2]
+        if len(text) < len(signature):
+            continue
+        for needle in (token, signature, *_encoded(signature)):
+            if needle in text:
+                text = text.replace(needle, REMOVED)
     return text
 
 
-def _holds(text: str, token: str) -> bool:
-    return _cut(text, token) is not text
+def _holds(text: str, tokens: tuple[str, ...]) -> bool:
+    return _cut(text, tokens) is not text
 
 
 def _encoded(signature: str) -> list[str]:

@@ -29,8 +29,13 @@ class Answer:
 class Backends(Protocol):
     """All backends of all catalogs that are in use; connections are pooled per backend."""
 
-    async def send(self, tool: Tool, request: PlannedRequest, token: str) -> Answer:
+    async def send(
+        self, tool: Tool, request: PlannedRequest, token: str, *, txn_token: str | None = None
+    ) -> Answer:
         """Make exactly one request with the token. Never retried: the token is for one.
+
+        Args:
+            txn_token: is sent beside it, in a header of its own.
 
         Raises:
             BackendFailed: no usable answer; the message names the backend, no address or token.

@@ -16,9 +16,10 @@ from broker.claims import CallClaims
 from broker.errors import Code, Rejected
 from broker.jwks import FileKeys, KeySource, StaticKeys, UrlKeys
 from broker.kit.actions import Actions
-from broker.kit.asgi import BrokerTokens, current
+from broker.kit.asgi import BrokerTokens, current, current_txn
 from broker.kit.spends import MemorySpends, Spends
 from broker.kit.sqlite import SqliteSpends
+from broker.kit.txn_tokens import TxnToken, TxnTokenVerifier
 from broker.kit.verifier import UNSAFE_ANY_ACTION, Verified, Verifier
 
 __all__ = [
@@ -36,8 +37,11 @@ __all__ = [
     "Spends",
     "SqliteSpends",
     "StaticKeys",
+    "TxnToken",
+    "TxnTokenVerifier",
     "UrlKeys",
     "Verified",
     "Verifier",
     "current",
+    "current_txn",
 ]

@@ -10,6 +10,7 @@ from broker.errors import Code, Rejected, Usage
 from broker.kit.actions import Actions, Table, action_of
 from broker.kit.body import Body, Gone, Message, Receive
 from broker.kit.endpoints import endpoints_of
+from broker.kit.txn_tokens import TxnToken, TxnTokenVerifier
 from broker.kit.verifier import Verified, Verifier
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -20,6 +21,7 @@ MAX_BODY_BYTES = 1024 * 1024
 BODY_S = 10.0
 
 _KEY = "broker"
+_TXN_KEY = "broker_txn"
 _POLICY_VIOLATION = 1008
 
 _log = logging.getLogger("broker.kit")
@@ -44,6 +46,20 @@ def current(request: HasScope) -> Verified:
             "no token let this request in: its path is public, or BrokerTokens is missing"
         )
     return verified
+
+
+def current_txn(request: HasScope) -> TxnToken:
+    """The transaction token that came with it.
+
+    Raises:
+        LookupError: none did: the path is public, or BrokerTokens was given no `txn_tokens`.
+    """
+    txn_token = request.scope.get("state", {}).get(_TXN_KEY)
+    if not isinstance(txn_token, TxnToken):
+        raise LookupError(  # noqa: TRY004 - it is not of a wrong type, it is not there
+            "no transaction token came with this request: give BrokerTokens `txn_tokens`"
+        )
+    return txn_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +107,7 @@ class BrokerTokens:
         *,
         verifier: Verifier,
         actions: Actions,
+        txn_tokens: TxnTokenVerifier | None = None,
         public: Collection[str] = (),
         prefix: str = "",
         max_body_bytes: int = MAX_BODY_BYTES,
@@ -98,6 +115,9 @@ class BrokerTokens:
     ) -> None:
         """Args:
         actions: which action each endpoint demands; one that is not named is closed.
+        txn_tokens: demands the transaction token of the same call as well, in the header `Txn-Token`
+            (`txn_token = true` in the broker's tools.toml); see `current_txn`. None: that header is not
+            looked at.
         public: paths that need no token, to the letter: `("/healthz",)`.
         prefix: what stands before the path of a tool's `request` here: the path of the backend's `url`
             in the broker's tools.toml, or the server's `--root-path`. `actions` and `public` are
@@ -113,6 +133,7 @@ class BrokerTokens:
         self._app = app
         self._verifier = verifier
         self._action_of = action_of(actions)
+        self._txn_tokens = txn_tokens
         self._public = frozenset(public)
         self._prefix = prefix
         self._max_body_bytes = max_body_bytes
@@ -138,7 +159,10 @@ class BrokerTokens:
             return
         body = Body(receive, scope["headers"], max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s)
         try:
+            # Before the call token, which is spent when it is looked at.
+            txn_token = await self._txn_token(scope)
             verified = await self._verify(scope, body)
+            _require_same_call(txn_token, verified)
         except Rejected as rejected:
             _log.warning("refused: %s: %s", rejected.code, rejected.message)
             await _answer(send, _ANSWERS.get(rejected.code, _INVALID))
@@ -148,8 +172,15 @@ class BrokerTokens:
         except Gone:
             _log.info("the client left before its request was whole")
         else:
-            scope.setdefault("state", {})[_KEY] = verified
+            scope.setdefault("state", {}).update({_KEY: verified, _TXN_KEY: txn_token})
             await self._app(scope, body.again, send)
+
+    async def _txn_token(self, scope: Scope) -> TxnToken | None:
+        if self._txn_tokens is None:
+            return None
+        return await self._txn_tokens.verify(
+            [value for name, value in scope["headers"] if name.lower() == b"txn-token"]
+        )
 
     async def _verify(self, scope: Scope, body: Body) -> Verified:
         token = _bearer(scope["headers"])
@@ -208,6 +239,12 @@ class BrokerTokens:
             await send(message)
 
         await self._app(scope, receive, close_and_send)
+
+
+def _require_same_call(txn_token: TxnToken | None, verified: Verified) -> None:
+    """A transaction token that somebody saw elsewhere says nothing about this call. Raises Rejected."""
+    if txn_token is not None and (txn_token.txn != verified.txn or verified.scope not in txn_token.scope):
+        raise Rejected(Code.TOKEN_REQUEST, "the transaction token is of another call than the call token")
 
 
 def _bearer(headers: list[tuple[bytes, bytes]]) -> str:

@@ -15,9 +15,11 @@ from broker.claims import TYP, CallClaims, LogPosition
 from broker.jwks import KeySource, StaticKeys
 from broker.jws import encode_part
 from broker.kit.spends import MemorySpends
+from broker.kit.txn_tokens import TxnTokenVerifier
 from broker.kit.verifier import Verifier
 from broker.mint import SigningKey, TokenMinter
 from broker.request import RequestBinding
+from broker.txn_token import TxnClaims
 from broker.verify import KeySet, PublicKey
 
 ARGUMENTS = canonical_json({})
@@ -84,6 +86,31 @@ class FakeBroker:
         return Verifier(
             issuer=self.issuer, audience=self.audience, keys=self.keys, spends=spends, now=self._now
         )
+
+    def txn_verifier(self, *, trust_domain: str = "trust-domain.test") -> TxnTokenVerifier:
+        """A verifier of this broker's transaction tokens."""
+        return TxnTokenVerifier(issuer=self.issuer, trust_domain=trust_domain, keys=self.keys, now=self._now)
+
+    def txn_claims(
+        self, call: CallClaims, *, trust_domain: str = "trust-domain.test", ttl_s: int = 30
+    ) -> TxnClaims:
+        """The claims of the transaction token that comes with a call token."""
+        return TxnClaims(
+            iss=self.issuer,
+            aud=trust_domain,
+            txn=call.txn,
+            chain=call.chain,
+            sid=call.sid,
+            scope=(call.scope,),
+            req_wl=self.issuer,
+            iat=call.iat,
+            exp=call.iat + ttl_s,
+            tctx={"tool": call.tool},
+        )
+
+    def txn_token(self, claims: TxnClaims) -> str:
+        """It, signed."""
+        return self._minter.mint_txn_token(claims)
 
     def claims(
         self,

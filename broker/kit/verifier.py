@@ -105,7 +105,7 @@ class Verifier:
         """
         self._issuer = issuer
         self._audience = audience
-        self._keys = _key_source(keys)
+        self._keys = key_source(keys)
         self._spends = spends
         self._now = now
 
@@ -195,7 +195,8 @@ class Verifier:
             raise Rejected(Code.SPENDS_UNAVAILABLE, "spent tokens cannot be looked up now") from error
 
 
-def _key_source(keys: KeySource | str | Path) -> KeySource:
+def key_source(keys: KeySource | str | Path) -> KeySource:
+    """The broker's public keys, from where they are. Raises Usage."""
     if isinstance(keys, str):
         return UrlKeys(keys, algorithms=("ES256",), family="token")
     if isinstance(keys, Path):

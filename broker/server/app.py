@@ -30,6 +30,7 @@ from broker.server.oauth.clients import Clients
 from broker.server.oauth.endpoint import OAuthEndpoint
 from broker.server.oauth.exchanges import Exchanges
 from broker.server.oauth.token import PATH, Grants, token_metadata
+from broker.server.oauth.txn_tokens import TxnTokens
 from broker.server.readiness import Readiness
 from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
@@ -37,6 +38,7 @@ from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Log
 from broker.store.sqlite import Store
 from broker.tools_toml import load
+from broker.transaction import TxnIssuer
 
 TURN_WAIT_S = 10.0
 DRAIN_S = 10.0
@@ -169,6 +171,18 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             turns=turns,
             now_ms=now_ms,
             children=Children(delegator, authenticate=authenticate, catalog=live, now_ms=now_ms),
+            transaction_tokens=TxnTokens(
+                TxnIssuer(
+                    catalog=live,
+                    authenticate=authenticate,
+                    keys=keys,
+                    sessions=store,
+                    log=store,
+                    minter=minter,
+                    now_ms=now_ms,
+                    new_txn=new_txn,
+                )
+            ),
         )
         grants = Grants({GRANT_TYPE: exchanges})
         clients = Clients(catalog=live, first_uses=store)

@@ -220,6 +220,27 @@ async def test_a_declared_header_cannot_stand_beside_the_token(backends: HttpBac
     assert received.all("accept-encoding") == ["identity"]
 
 
+async def test_a_transaction_token_has_a_header_of_its_own_and_is_cut_from_the_answer_as_well(
+    backends: HttpBackends,
+) -> None:
+    txn_token = token_of("a transaction")
+    answer = reply(
+        json.dumps({"a": TOKEN, "b": f"x{txn_token}y", "c": txn_token.rpartition(".")[2]}).encode()
+    )
+    async with raw_server(replies(answer)) as server:
+        tool = tool_of(backend_at(server.url))
+        request = tool.request.plan(
+            url=server.url, audience=tool.backend.audience, headers=(), arguments={"id": "42"}
+        )
+        said = await backends.send(tool, request, TOKEN, txn_token=txn_token)
+        await backends.send(tool, request, TOKEN)
+    first, second = server.requests
+    assert first.all("authorization") == [f"Bearer {TOKEN}"]
+    assert first.all("txn-token") == [txn_token]
+    assert second.all("txn-token") == []
+    assert said.structured == {"a": http.REMOVED, "b": f"x{http.REMOVED}y", "c": http.REMOVED}
+
+
 # ── One token, one request ──────────────────────────────────────────────────
 
 

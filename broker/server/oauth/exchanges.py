@@ -21,14 +21,14 @@ from broker.policy import is_visible
 from broker.record import Record
 from broker.request import PlannedRequest
 from broker.server.oauth.answers import Answer, refusal_of, refusal_of_decision
-from broker.server.oauth.endpoint import Asked, Told
+from broker.server.oauth.endpoint import Asked, Handler, Told
 from broker.server.turns import Busy, Turns
 from broker.session import Session
 from broker.store.protocols import Log
 
 
 class OtherExchange(Protocol):
-    """An exchange for something else than a call token: a child session, a transaction token."""
+    """An exchange for something else than a call token: a child session."""
 
     async def __call__(self, request: ExchangeRequest, session: Session, asked: Asked) -> Told:
         """The answer.
@@ -55,7 +55,7 @@ class Exchanges:
         turns: Turns,
         now_ms: Callable[[], int],
         children: OtherExchange | None = None,
-        transaction_tokens: OtherExchange | None = None,
+        transaction_tokens: Handler | None = None,
     ) -> None:
         """Args:
         children: where the broker itself is the target; None: nothing is handed on here.
@@ -78,9 +78,10 @@ class Exchanges:
     async def __call__(self, asked: Asked) -> Told:
         """Answer one exchange.
 
-        1. The form is an exchange, whole and of known parts.
+        1. The form is an exchange, whole and of known parts. One for a transaction token has parameters, and
+           kinds of subject token, of its own.
         2. The subject token opens a session; if that is bound to a key, the request proved to have it.
-        3. What is asked for has a flow of its own: a transaction token, a child session, or a call token.
+        3. What is asked for has a flow of its own: a child session, or a call token.
 
         Whoever has no session learns nothing of targets and tools.
 
@@ -88,15 +89,15 @@ class Exchanges:
             Rejected, LogUnavailable.
         """
         # 1. An exchange.
+        if asked.form.one("requested_token_type") == TXN_TOKEN:
+            if self._transaction_tokens is None:
+                raise Rejected(Code.EXCHANGE_MALFORMED, "no transaction tokens are issued here")
+            return await self._transaction_tokens(asked)
         request = exchange_request(asked.form.parameters)
         # 2. A session.
         session = await self._authenticate(request.subject_token, now_ms=asked.now_ms, jkt=asked.jkt)
         try:
             # 3. One flow.
-            if request.requested_token_type == TXN_TOKEN:
-                if self._transaction_tokens is None:
-                    raise Rejected(Code.EXCHANGE_MALFORMED, "no transaction tokens are issued here")
-                return await self._transaction_tokens(request, session, asked)
             target = target_of(request, self._catalog())
             if target == "broker":
                 if self._children is None:

@@ -2,7 +2,7 @@
 
 from broker import __version__
 from broker.canonical import Json
-from broker.exchange import GRANT_TYPE, REQUESTED_TYPES, TAKEN_TYPES
+from broker.exchange import GRANT_TYPE, REQUESTED_TYPES, TAKEN_TYPES, TXN_TOKEN
 from broker.introspection import INTROSPECTION_MEDIA_TYPE
 from broker.request import METHODS
 
@@ -135,7 +135,7 @@ def _token() -> Object:
                 examples=[GRANT_TYPE],
             ),
             "subject_token": _text("A session credential."),
-            "subject_token_type": {"type": "string", "enum": taken},
+            "subject_token_type": {"type": "string", "enum": [*taken, TXN_TOKEN]},
             "actor_token": _text("A session credential of who is to act."),
             "actor_token_type": {"type": "string", "enum": taken},
             "resource": _text("Resource identifier of the one target (RFC 8707).", format="uri"),
@@ -143,6 +143,8 @@ def _token() -> Object:
             "scope": _text("The action."),
             "requested_token_type": {"type": "string", "enum": requested},
             "authorization_details": _text("RFC 9396: one object, as JSON."),
+            "request_details": _text("Of a transaction token: a JSON object for its `tctx`."),
+            "request_context": _text("Of a transaction token: a JSON object for its `rctx`."),
             **_CLIENT,
         },
     )
