@@ -72,7 +72,7 @@ class Narrowed:
     impersonation: bool = False
 
     def child(self, *, sid: str, opened_ms: int, jkt: str | None) -> Session:
-        """The child: tenant, roles and assurance are the parent's, and so is everybody in the chain.
+        """The child: tenant, roles, assurance and allowances are the parent's, and so is the chain.
 
         Not so `may_act`: it was said of the parent's actor (OAuth Actor Profile: not propagated).
         """
@@ -93,6 +93,7 @@ class Narrowed:
             limits=(*parent.limits, self.limit),
             tenant=parent.tenant,
             jkt=jkt,
+            allowance=parent.allowance or parent.chain.agent,
         )
 
 

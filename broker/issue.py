@@ -317,7 +317,7 @@ def _rate_condition(grant: Grant, session: Session, now_ms: int) -> RateConditio
     if grant.rate is None:
         return None
     return RateCondition(
-        key=rate_key(grant, session.chain, session.tenant),
+        key=rate_key(grant, session),
         limit=grant.rate.limit,
         since_ms=now_ms - grant.rate.window_s * 1000,
     )

@@ -8,7 +8,6 @@ from typing import TypeAlias
 from broker.assurance import StepUp, step_up
 from broker.canonical import Json, canonical_json, digest
 from broker.catalog import Catalog, Grant, Role, Tool
-from broker.chain import Chain
 from broker.errors import Code, Rejected
 from broker.limit import within
 from broker.plain_text import plain
@@ -248,12 +247,13 @@ def outside(grant: Grant, arguments: Arguments) -> tuple[str, ...]:
     return () if grant.arguments is None else grant.arguments.problems(dict(arguments.values))
 
 
-def rate_key(grant: Grant, chain: Chain, tenant: str | None = None) -> str:
+def rate_key(grant: Grant, session: Session) -> str:
     """What the log counts a grant's calls by: each agent of each subject has an allowance of its own, in each
-    tenant."""
-    parts: list[Json] = [grant.rule, chain.subject.iss, chain.subject.sub, chain.agent.iss, chain.agent.sub]
-    if tenant is not None:
-        parts.append(tenant)
+    tenant, and whoever it hands its rights on to draws on that one."""
+    subject, agent = session.chain.subject, session.allowance or session.chain.agent
+    parts: list[Json] = [grant.rule, subject.iss, subject.sub, agent.iss, agent.sub]
+    if session.tenant is not None:
+        parts.append(session.tenant)
     return digest(canonical_json(parts))
 
 

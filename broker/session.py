@@ -34,6 +34,8 @@ class Session:
         limits: what each step took away; a call must be within all of them.
         tenant: whose it is; None where there are no tenants.
         jkt: RFC 7638 thumbprint of the key that its holder must prove to have (RFC 9449 §6).
+        allowance: whose allowance its calls use up: the agent of the session that nobody handed on. None: its
+            own agent's. A rate that each child had anew would be as many times the parent's as it has children.
         may_act: who may become its actor (RFC 8693 §4.4), as its issuer said.
     """
 
@@ -52,6 +54,7 @@ class Session:
     limits: tuple[Limit, ...] = ()
     tenant: str | None = None
     jkt: str | None = None
+    allowance: Principal | None = None
     may_act: Principal | None = None
 
 

@@ -180,7 +180,7 @@ def _used(store: Path, grant: Grant, session: Session, now_ms: int) -> Used:
     if grant.rate is None:
         return Used(count=0, free_ms=None)
     window_ms = grant.rate.window_s * 1000
-    key = rate_key(grant, session.chain, session.tenant)
+    key = rate_key(grant, session)
     count, oldest_ms = glance.rate_used(store, key, since_ms=now_ms - window_ms, limit=grant.rate.limit)
     return Used(count=count, free_ms=None if oldest_ms is None else oldest_ms + window_ms)
 

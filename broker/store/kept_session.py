@@ -25,7 +25,8 @@ def to_text(session: Session) -> str:
         "limits": [each.to_json() for each in session.limits],
         "tenant": session.tenant,
         "jkt": session.jkt,
-        "may_act": None if session.may_act is None else [session.may_act.iss, session.may_act.sub],
+        "allowance": _named(session.allowance),
+        "may_act": _named(session.may_act),
     }
     return canonical_json(body).decode()
 
@@ -50,7 +51,8 @@ def from_text(sid: str, text: str, *, opened_ms: int, expires_s: int) -> Session
         limits=tuple(_limit(each) for each in body.get("limits", ())),
         tenant=body.get("tenant"),
         jkt=body.get("jkt"),
-        may_act=Principal(*body["may_act"]) if body.get("may_act") else None,
+        allowance=_principal(body.get("allowance")),
+        may_act=_principal(body.get("may_act")),
     )
 
 
@@ -81,3 +83,11 @@ def _limit(body: dict[str, Any]) -> Limit:
         tools=frozenset(body["tools"]),
         arguments={name: Schema(document) for name, document in body["arguments"].items()},
     )
+
+
+def _named(principal: Principal | None) -> Json:
+    return None if principal is None else [principal.iss, principal.sub]
+
+
+def _principal(kept: list[str] | None) -> Principal | None:
+    return None if kept is None else Principal(*kept)
