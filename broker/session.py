@@ -35,7 +35,7 @@ class Session:
         tenant: whose it is; None where there are no tenants.
         jkt: RFC 7638 thumbprint of the key that its holder must prove to have (RFC 9449 §6).
         allowance: whose allowance its calls use up: the agent of the session that nobody handed on. None: its
-            own agent's. A rate that each child had anew would be as many times the parent's as it has children.
+            own agent's. A rate that each child had anew would grow with the number of children.
         may_act: who may become its actor (RFC 8693 §4.4), as its issuer said.
     """
 
