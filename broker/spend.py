@@ -164,10 +164,9 @@ class Spender:
             _require_tool(claims, presented.backend, catalog)
             # 5. For this request.
             _require_request(claims, presented.told)
-            if presented.proves and claims.jkt is not None and claims.jkt != presented.jkt:
-                raise Rejected(
-                    Code.TOKEN_PROOF, "bound to a key, and not proved to be held by whoever brought it"
-                )
+            # RFC 9449 §7.1: nor is a proof taken where the token asks for none.
+            if presented.proves and claims.jkt != presented.jkt:
+                raise Rejected(Code.TOKEN_PROOF, "shown without the proof that it asks for, or with another")
         except Rejected as rejected:
             return await self._refuse(presented, claims, rejected.code, rejected.message, now_ms)
 

@@ -1046,6 +1046,19 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (f"{REVOKE}test_a_kind_that_ends_by_itself_is_not_revoked_and_no_token_is_no_request",),
     ),
     Clause(
+        "RFC 9449",
+        "7.1",
+        "At the check endpoint a bound token passes with the proof of its key for that request, and a proof "
+        "beside a token that asks for none is refused.",
+        (f"{CHECK}test_a_bound_token_passes_with_the_proof_of_its_key_for_this_request_and_not_without",),
+    ),
+    Clause(
+        "RFC 9449",
+        "6.2",
+        "Introspection tells `cnf` and the type DPoP of a bound token.",
+        (f"{INTROSPECT}test_a_bound_token_is_told_to_be_bound",),
+    ),
+    Clause(
         "RFC 6750",
         "3.1",
         "A gateway passes on 401 invalid_token for whatever is wrong with a token.",

@@ -1,9 +1,11 @@
 """Those who hold a call token: a broker with clients that are backends, and the tokens that reached them."""
 
+import json
 import secrets
+from base64 import urlsafe_b64decode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import toml_parts
 from broker_process import LIMIT_S, Backend, Place, Served, serve_backend, start_broker
 
 from broker.canonical import Json, digest
+from broker.claims import claims_from_json
+from broker.keys import KeyRing
+from broker.mint import TokenMinter
 
 ORDERS = ("orders-service", secrets.token_urlsafe(24))
 STOCK = ("stock-service", secrets.token_urlsafe(24))
@@ -78,6 +83,13 @@ class Holders:
         async with self.served.client(self.credential) as agent:
             await agent.call_tool(tool, arguments or {"order_id": "42"})
         return self.place.backend.tokens()[-1]
+
+    async def minted(self, **changed: Any) -> str:
+        """A token as the broker would have signed it, but for the claims that are given."""
+        keys = KeyRing.open(self.place.folder / "keys", now_s=0)
+        payload = (await self.token()).split(".")[1]
+        claims = claims_from_json(json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
+        return TokenMinter(lambda: keys.active).mint(replace(claims, **changed))
 
     async def introspect(
         self, token: str, by: tuple[str, str] | None = ORDERS, accept: str = "application/json", **more: str

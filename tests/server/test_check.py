@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import anyio
 import pytest
 from broker_process import LIMIT_S, Place, Served
 from holders import ORDERS, STOCK, TOOLS, Holders, holders, started
+from proof_client import ProofKey
 
 pytestmark = pytest.mark.anyio
 
@@ -262,6 +264,29 @@ async def test_the_path_of_the_backends_url_stands_in_front_at_the_gateway(
         # The backend of this test has no such path, so the token was not seen; the gateway's prefix decides.
         record = await held.record(event="allowed")
         assert record["location"] == "https://orders.example.com/orders/{order_id}"
+
+
+async def test_a_bound_token_passes_with_the_proof_of_its_key_for_this_request_and_not_without(
+    held: Holders,
+) -> None:
+    key, thief = ProofKey(), ProofKey()
+    token = await held.minted(jti="of-a-test", jkt=key.jkt)
+    url, now_s = held.place.backend.url, int(time.time())
+
+    async def asked(by: ProofKey | None, path: str = "/orders/42", shown: str = token) -> int:
+        headers = by_nginx(None) | {"Authorization": f"DPoP {shown}"}
+        if by is not None:
+            headers["DPoP"] = by.proof("GET", url + path, iat=now_s, token=shown)
+        return await status(held, "GET /verify/orders", headers)
+
+    assert await status(held, "GET /verify/orders", by_nginx(token)) == 401
+    assert await asked(None) == 401
+    assert await asked(thief) == 401
+    assert await asked(key, "/orders/43") == 401
+    assert await asked(key, shown=await held.token()) == 401
+    assert held.codes() == ["token.proof"] * 5
+    assert await asked(key) == 200
+    assert await asked(key) == 401
 
 
 async def test_a_name_is_no_place_for_a_line_end(held: Holders) -> None:

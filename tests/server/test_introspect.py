@@ -138,6 +138,10 @@ async def test_whatever_is_wrong_with_a_token_its_backend_hears_the_same_and_the
         "token.audience": of_stock,
         "token.replayed": spent,
         "token.request": await held.token(),
+        "token.expired": await held.minted(jti="jti-1", iat=1_790_000_000, exp=1_790_000_030),
+        "token.lifetime": await held.minted(jti="jti-2", exp=2**33),
+        "token.action": await held.minted(jti="jti-3", tool="orders_gone"),
+        "session.unknown": await held.minted(jti="jti-4", sid="of-nobody"),
     }
     answers = {
         code: await held.introspect(
@@ -241,6 +245,13 @@ async def test_a_tool_that_is_not_declared_any_more_takes_its_tokens_along(
         await held.served.says("reload:")
         assert not await held.is_active(token)
         assert held.codes() == ["token.action"]
+
+
+async def test_a_bound_token_is_told_to_be_bound(
+    held: Holders,
+) -> None:
+    answer = (await held.introspect(await held.minted(jti="bound", jkt="A" * 43))).json()
+    assert (answer["active"], answer["token_type"], answer["cnf"]) == (True, "DPoP", {"jkt": "A" * 43})
 
 
 async def test_while_the_log_cannot_be_written_nothing_is_told_and_nothing_is_spent(held: Holders) -> None:

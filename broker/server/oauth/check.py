@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from broker.canonical import Json, digest
 from broker.catalog import Backend, Catalog
 from broker.claims import CallClaims
+from broker.dpop import Expected, check_proof
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.introspection import Told, location_of
 from broker.record import Record
@@ -106,7 +107,7 @@ class GatewayCheck:
         1. The gateway proves who it is, in a header of its own: `Authorization` is the token's.
         2. It is the client of the backend that its path names.
         3. It tells the one original request, in one way, with one reading.
-        4. There is one token, in one header.
+        4. There is one token, in one header; with the scheme DPoP, a proof for this request (RFC 9449 §7.1).
         5. The body came along and is counted, or there is none; or the backend lets bodies be unchecked.
         6. The token is good for that request of that backend, and is spent by this: see `Spender`.
 
@@ -128,8 +129,8 @@ class GatewayCheck:
             # 3. The request.
             original = await _original(scope, receive, rest)
             location = _location(original, backend)
-            # 4. The token.
-            token = _token(scope)
+            # 4. The token, and the proof of its key.
+            token, jkt = _token(scope, original, backend, now_ms)
             # 5. The body.
             if original.body_sha256 is None and not backend.unchecked_bodies:
                 raise Rejected(Code.TOKEN_REQUEST, "there may be a body, and it was not shown")
@@ -140,7 +141,15 @@ class GatewayCheck:
         # 6. The token for the request, once.
         told = Told(method=original.method, location=location, body_sha256=original.body_sha256)
         verdict = await self._spender.spend(
-            Presented(token=token, client=client, backend=backend, via="verify", told=told, proves=True)
+            Presented(
+                token=token,
+                client=client,
+                backend=backend,
+                via="verify",
+                told=told,
+                proves=True,
+                jkt=jkt,
+            )
         )
         if isinstance(verdict, Inactive):
             return _REFUSED
@@ -161,7 +170,9 @@ class GatewayCheck:
         await self._log.append(Entry(record=Record(event="refused", time_ms=now_ms, fields=fields)))
 
 
-_ANSWERS = {Code.TOKEN_MISSING: _MISSING, Code.TOKEN_MALFORMED: _REFUSED, Code.TOKEN_REQUEST: _REFUSED}
+_ANSWERS = {Code.TOKEN_MISSING: _MISSING} | dict.fromkeys(
+    (Code.TOKEN_MALFORMED, Code.TOKEN_REQUEST, Code.TOKEN_PROOF), _REFUSED
+)
 
 
 def _as_client(scope: Scope) -> Scope:
@@ -258,17 +269,31 @@ def _location(original: Original, backend: Backend) -> str:
     return location
 
 
-def _token(scope: Scope) -> str:
-    """The one bearer token (RFC 6750 §2.1)."""
+def _token(scope: Scope, original: Original, backend: Backend, now_ms: int) -> tuple[str, str | None]:
+    """The one token, and the thumbprint of the key that its proof proves: of a bearer's, none."""
     values = _all(scope, b"authorization")
     if not values:
         raise Rejected(Code.TOKEN_MISSING, "no Authorization header")
     if len(values) > 1:
         raise Rejected(Code.TOKEN_MALFORMED, "more than one Authorization header")
     scheme, _, token = values[0].decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer":
-        raise Rejected(Code.TOKEN_MISSING, "the Authorization header is not of Bearer")
-    return token.strip(" ")
+    token = token.strip(" ")
+    match scheme.lower():
+        case "bearer":
+            return token, None
+        case "dpop":
+            parts = urlsplit(backend.url)
+            expected = Expected(
+                htm=original.method,
+                htu=f"{parts.scheme}://{parts.netloc}{original.target}",
+                now_s=now_ms // 1000,
+                token=token,
+            )
+            proofs = [value.decode("latin-1") for value in _all(scope, b"dpop")]
+            # Once is the token's: with it, its proof is used up.
+            return token, check_proof(proofs, expected, family="token").jkt
+        case _:
+            raise Rejected(Code.TOKEN_MISSING, "the Authorization header is of neither Bearer nor DPoP")
 
 
 def _headers(claims: CallClaims) -> tuple[tuple[bytes, bytes], ...]:
