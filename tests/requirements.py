@@ -34,6 +34,7 @@ PEER_DELEGATION = "tests/peers/test_oauth_delegation.py::"
 PEER_EXCHANGE = "tests/peers/test_oauth_exchange.py::"
 PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
+PEER_TXN = "tests/peers/test_oauth_txn_token.py::"
 POLICY = "tests/test_policy.py::"
 RECORD = "tests/test_record.py::"
 REQUEST = "tests/test_request.py::"
@@ -1108,6 +1109,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (
             f"{TXN_DOOR}test_a_workload_gets_one_for_the_session_of_its_caller",
             f"{TXN_DOOR}test_what_is_refused_is_told_in_oauths_words_and_stands_in_the_log",
+            f"{PEER_TXN}test_a_transaction_token_is_got_and_read_by_others_who_take_it_for_nothing_else",
         ),
     ),
     Clause(
