@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from broker.catalog import Catalog
-from broker.credential import Admitted, foreign_session, own_session, require_in_time
+from broker.credential import Admitted, as_ruled, foreign_session, own_session, require_in_time
 from broker.errors import Code, Rejected
 from broker.foreign import IssuerKeys, KeySources, vouched
 from broker.jws import MAX_BYTES, parse_compact, parse_json_strict
@@ -133,9 +133,9 @@ class Authenticator:
             kept = await self.sessions.open_session(session, opened)
             if isinstance(kept, Unmet):
                 raise rejection(kept)
-            session = _settled(session, kept)
+            session = _settled(session, kept, catalog)
         else:
-            session = _settled(session, await self.sessions.find(session.sid))
+            session = _settled(session, await self.sessions.find(session.sid), catalog)
         self._known[fingerprint] = _Known(
             session=session,
             catalog=catalog.digest,
@@ -154,8 +154,9 @@ class Authenticator:
             Rejected: as a call would be.
         """
         _fingerprint(credential)
-        verified = await self._verify(credential, self.catalog(), now_ms)
-        return _settled(verified.session, await self.sessions.find(verified.session.sid))
+        catalog = self.catalog()
+        verified = await self._verify(credential, catalog, now_ms)
+        return _settled(verified.session, await self.sessions.find(verified.session.sid), catalog)
 
     async def check_alive(self, session: Session, *, now_ms: int) -> None:
         """Whether the session still stands, asked of the store itself.
@@ -234,7 +235,7 @@ def _fingerprint(credential: str) -> bytes:
     return sha256(credential.encode("ascii")).digest()
 
 
-def _settled(session: Session, kept: StoredSession | None) -> Session:
+def _settled(session: Session, kept: StoredSession | None, catalog: Catalog) -> Session:
     """The session, as the store and the credential agree on it. Raises Rejected."""
     if session.kind == "issuer":
         if kept is None:
@@ -245,7 +246,7 @@ def _settled(session: Session, kept: StoredSession | None) -> Session:
     ours = _require_standing(kept)
     if (ours.chain, ours.roles, ours.expires_s) != (session.chain, session.roles, session.expires_s):
         raise Rejected(Code.CREDENTIAL_CLAIMS, "the credential is not the one that opened its session")
-    return ours
+    return as_ruled(ours, catalog)
 
 
 def _require_standing(kept: StoredSession | None) -> Session:

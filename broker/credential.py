@@ -1,10 +1,10 @@
 """What a verified credential says: whose it is, who acts for whom, in which roles, and until when."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.canonical import Json
-from broker.catalog import Catalog, Issuer
+from broker.catalog import Catalog, Issuer, RoleRule
 from broker.chain import Chain, Principal, actors_from_act, chain_of, principal_name
 from broker.claims import LEEWAY_S
 from broker.errors import Code, Rejected
@@ -117,9 +117,36 @@ def assertions_of(payload: Mapping[str, Json], issuer: Issuer) -> tuple[Assertio
     for position, rule in enumerate(issuer.rules):
         asked = ((rule.claim, rule.has), *rule.also)
         if all(has in _values(payload, claim) for claim, has in asked):
-            told = ", ".join(f"{claim} = {has}" for claim, has in asked)
-            met.append(Assertion(role=rule.role, because=f"{told} (issuers.{issuer.name}.roles[{position}])"))
+            because = f"{_asked_of(rule, issuer)}[{position}])"
+            met.append(Assertion(role=rule.role, because=because))
     return tuple(met)
+
+
+def _asked_of(rule: RoleRule, issuer: Issuer) -> str:
+    told = ", ".join(f"{claim} = {has}" for claim, has in ((rule.claim, rule.has), *rule.also))
+    return f"{told} (issuers.{issuer.name}.roles"
+
+
+def as_ruled(child: Session, catalog: Catalog) -> Session:
+    """A child, with no role that its parent would not have under the rules of now.
+
+    The parent's claims are not at hand. But a rule that gave a role, and is no longer there, gives none.
+
+    Raises:
+        Rejected: `credential.issuer` where whoever vouched for the subject is trusted no more.
+    """
+    if child.kind != "child" or child.issuer == "broker":
+        return child
+    issuer = catalog.issuers.get(child.issuer)
+    if issuer is None:
+        raise Rejected(Code.CREDENTIAL_ISSUER, "the issuer that vouched for its subject is declared no more")
+    rules = tuple((rule.role, _asked_of(rule, issuer)) for rule in issuer.rules)
+    standing = tuple(
+        each
+        for each in child.assertions
+        if any(each.role == role and each.because.startswith(f"{told}[") for role, told in rules)
+    )
+    return replace(child, roles=tuple(dict.fromkeys(each.role for each in standing)), assertions=standing)
 
 
 def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:

@@ -194,7 +194,7 @@ class Delegator:
            not mix.
         2. In one transaction with the record `session.opened`: the code is known, not over, not used, and
            for this very agent; and what it is a part of stands. Of many who show it at once, one gets here.
-           Where that is bound to a key, the agent has proved to have one as well.
+           The agent is no other tenant's; and where the parent is bound to a key, it has proved one as well.
         3. The credential is signed after that, by a key that is published as long as it lives. It is bound
            to the key that the agent proved to have, if it did.
 
@@ -226,6 +226,8 @@ class Delegator:
             sid = None if redeemed.offered is None else redeemed.offered.sid
             return await self._deny(at, refusal, actor.chain, sid)
         child = redeemed.session
+        if actor.tenant not in (None, child.tenant):
+            return await self._deny(at, _OTHER_TENANT, actor.chain, child.sid)
         if child.jkt is not None and child.jkt != jkt:
             return await self._deny(at, _UNPROVED, actor.chain, child.sid)
         # 3. Sign.
@@ -323,8 +325,7 @@ class Delegator:
             sentence = "The actor's credential acts for somebody else, or is a part of another one."
             return await self._deny(at, _refusal(Code.DELEGATION_ACTOR, sentence), chain or actor.chain, sid)
         if parent is not None and actor.tenant not in (None, parent.tenant):
-            sentence = "The actor is another tenant's."
-            return await self._deny(at, _refusal(Code.DELEGATION_ACTOR, sentence), chain, sid)
+            return await self._deny(at, _OTHER_TENANT, chain, sid)
         return actor
 
     def _occasion(self, **facts: Json) -> _Occasion:
@@ -393,6 +394,7 @@ def _refusal(code: Code, sentence: str) -> Refused:
 
 _BROKEN = _refusal(Code.INTERNAL, "The broker failed before there was a session.")
 _UNNAMED = _refusal(Code.DELEGATION_NOT_GRANTED, "No rule lets the session hand on to an agent of that name.")
+_OTHER_TENANT = _refusal(Code.DELEGATION_ACTOR, "The actor is another tenant's.")
 _UNPROVED = _refusal(
     Code.CREDENTIAL_PROOF,
     "The session that was handed on is bound to a key; prove to have one of your own with a DPoP header, and "
