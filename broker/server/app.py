@@ -19,9 +19,11 @@ from broker.canonical import Json
 from broker.delegate import Delegator
 from broker.exchange import GRANT_TYPE
 from broker.issue import Issuer
+from broker.jws import encode_part
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.places import log_origin
+from broker.server.dice import Dice
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
@@ -85,6 +87,9 @@ class Broker:
         await anyio.sleep(FLUSH_S)
 
 
+dice = Dice()
+
+
 def now_ms() -> int:
     """Unix time in milliseconds. The one clock."""
     return time.time_ns() // 1_000_000
@@ -92,7 +97,7 @@ def now_ms() -> int:
 
 def new_jti() -> str:
     """128 random bits."""
-    return secrets.token_urlsafe(16)
+    return encode_part(dice(16))
 
 
 def new_sid() -> str:
@@ -107,7 +112,7 @@ def new_code() -> str:
 
 def new_txn() -> str:
     """A UUID of version 7 (RFC 9562 §5.7): milliseconds, then 74 random bits. An id, and no secret."""
-    random = int.from_bytes(secrets.token_bytes(10))
+    random = int.from_bytes(dice(10))
     low = 0b10 << 62 | random & (1 << 62) - 1
     text = f"{now_ms() << 16 | 0x7 << 12 | random >> 68:016x}{low:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

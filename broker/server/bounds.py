@@ -5,6 +5,7 @@ from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from broker.server.corked import corked
 from broker.server.gone import IN_SCOPE, Gone
 
 MAX_HEAD = 32 * 1024
@@ -37,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that says nothing is closed."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.transport = corked(self.transport, self.loop)
         self._start_clock(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:

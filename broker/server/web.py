@@ -119,11 +119,12 @@ def web(broker: Broker, *, host: str) -> Web:
 
     app = Router(
         routes=[
+            # In the order of how often they are asked for: each is looked at until one fits.
             Route("/mcp", mcp_gate),
+            *(Route(path, endpoint) for path, endpoint in broker.oauth.items()),
             Route("/sse", sse_gate),
             Mount("/messages/", messages_gate),
             *spending.routes,
-            *(Route(path, endpoint) for path, endpoint in broker.oauth.items()),
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),

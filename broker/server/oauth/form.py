@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_plus, unquote_to_bytes
 
 from starlette.types import Receive, Scope
 
@@ -13,6 +13,23 @@ MAX_BODY = 64 * 1024
 """Bytes of a form: two tokens of the largest size, and arguments besides."""
 
 MAX_PARAMETERS = 32
+
+_NAMES = frozenset(
+    {"grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "resource"}
+    | {"audience", "scope", "requested_token_type", "authorization_details", "client_id"}
+    | {"client_assertion", "client_assertion_type", "token", "token_type_hint"}
+)
+"""Names that need no decoding."""
+
+_WRITTEN = {
+    quote_plus(urn): urn
+    for urn in (
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+        "urn:ietf:params:oauth:token-type:access_token",
+        "urn:ietf:params:oauth:token-type:jwt",
+    )
+}
+"""Values that most requests have, as they are written."""
 
 REPEATED = frozenset({"resource", "audience"})
 """RFC 8693 §2.1, RFC 8707 §2: these may stand there more than once, and no others."""
@@ -115,11 +132,11 @@ def parse_form(body: bytes) -> Form:
         written, separator, rest = pair.partition("=")
         if not separator or not written:
             raise _malformed("a part of the body is not NAME=VALUE")
-        name = decode_component(written)
+        name = written if written in _NAMES else decode_component(written)
         if name in seen and name not in REPEATED:
             raise _malformed("a parameter stands there twice")
         seen.add(name)
-        value = decode_component(rest)
+        value = _WRITTEN.get(rest) or decode_component(rest)
         if value:
             found[name] = (*found.get(name, ()), value)
     return Form(found)
