@@ -24,6 +24,7 @@ from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.places import log_origin
 from broker.server.dice import Dice
+from broker.proofs import Proofs
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
@@ -70,6 +71,7 @@ class Broker:
     delegator: Delegator
     clients: Clients
     minter: TokenMinter
+    proofs: Proofs
     lists: ToolLists
     turns: Turns
     mcp: BrokerServer
@@ -230,6 +232,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             delegator=delegator,
             clients=clients,
             minter=minter,
+            proofs=Proofs(key=secrets.token_bytes(32), monotonic=time.monotonic),
             lists=lists,
             turns=turns,
             mcp=server,

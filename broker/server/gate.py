@@ -1,10 +1,8 @@
-"""Who may speak to the MCP endpoints: one bearer credential in one header, or a recorded refusal."""
+"""Who may speak to the MCP endpoints: one credential in one header, or a recorded refusal."""
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import quote
 
 import anyio
 from mcp.server.auth.middleware.auth_context import auth_context_var
@@ -12,14 +10,26 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.canonical import Json
 from broker.chain import Chain
+from broker.dpop import Proof
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Authenticate
+from broker.proofs import Proofs
 from broker.record import Record
+from broker.server.authorization import (
+    BROKEN,
+    Refusal,
+    Shown,
+    answer,
+    rejected,
+    shown_in,
+    unavailable,
+    unproved,
+)
 from broker.server.challenge import Challenge, takes_challenge
 from broker.server.quiet import where
 from broker.server.short_way import ShortWay, in_json
@@ -27,30 +37,9 @@ from broker.server.visit import Visit, visiting
 from broker.session import Session
 from broker.store.protocols import Entry, Log
 
-RETRY_AFTER_S = 5
 _MAX_USERS = 4096
-_IN_QUERY = frozenset({"access_token", "token", "authorization"})
 
 _log = logging.getLogger("broker.gate")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refusal:
-    """An HTTP answer to somebody who may not pass.
-
-    Attributes:
-        error: RFC 6750 §3.1, or empty where no credential was shown (then the challenge has none).
-    """
-
-    status: int
-    code: Code
-    reason: str
-    error: str = ""
-
-
-_BROKEN = _Refusal(
-    status=500, code=Code.INTERNAL, reason="the broker failed; nothing was done", error="server_error"
-)
 
 
 class Gate:
@@ -64,13 +53,22 @@ class Gate:
         log: Log,
         now_ms: Callable[[], int],
         metadata_url: Callable[[], str],
+        proofs: Proofs,
+        url: Callable[[], str],
         short_way: ShortWay | None = None,
     ) -> None:
+        """Args:
+        metadata_url: where challenges point.
+        url: by which clients reach the broker, without a path; `htu` of a proof begins with it. No header
+            of a request has a say in that.
+        """
         self._app = app
         self._authenticate = authenticate
         self._log = log
         self._now_ms = now_ms
         self._metadata_url = metadata_url
+        self._proofs = proofs
+        self._url = url
         self._short_way = short_way
         self._users: dict[str, AuthenticatedUser] = {}
         self._open: set[anyio.CancelScope] = set()
@@ -83,9 +81,12 @@ class Gate:
 
         1. The broker is not about to close.
         2. No credential stands in the URL, where proxies and logs would keep it.
-        3. There is one `Authorization` header, of the scheme Bearer, with one token.
-        4. The token opens a session; it is known, in time, and not revoked.
-        5. The request carries that session, and no other's handle works for it: the SDK binds each MCP
+        3. There is one `Authorization` header, of the scheme Bearer or DPoP, with one token.
+        4. Of DPoP, one proof holds for this request and this token (RFC 9449 §4.3).
+        5. The token opens a session; it is known, in time, and not revoked. Bound to a key it came with the
+           proof of that key; bound to none it came as Bearer: who took it for bound shall hear that it is
+           not. The proof was not used before; only of who is known is it remembered.
+        6. The request carries that session, and no other's handle works for it: the SDK binds each MCP
            session to client, issuer and subject, and the subject given here is the broker's session.
 
         And after: a message that the SDK refuses leaves a record before the refusal is sent, and so does
@@ -97,31 +98,65 @@ class Gate:
             return
         # 1. Closing.
         if self._closing:
-            await _unavailable("The broker is closing.")(scope, receive, send)
+            await unavailable("The broker is closing.")(scope, receive, send)
             return
         try:
-            # 2, 3. One credential, in its place.
-            shown = _credential(scope)
-            if isinstance(shown, _Refusal):
-                await self._refuse(shown, scope, receive, send)
-                return
-            # 4. Authenticate.
-            try:
-                session = await self._authenticate(shown, now_ms=self._now_ms())
-            except Rejected as rejected:
-                await self._refuse(_rejected(rejected), scope, receive, send)
-                return
-            except LogUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - a defect lets nobody in, and is no silent one
-                _log.error("a credential could not be examined: %s", where(error))
-                await self._refuse(_BROKEN, scope, receive, send)
+            let_in = await self._examine(scope)
+            if isinstance(let_in, Refusal):
+                await self._refuse(let_in, scope, receive, send)
                 return
         except LogUnavailable:
-            await _unavailable("The delegation log cannot be written now.")(scope, receive, send)
+            await unavailable("The delegation log cannot be written now.")(scope, receive, send)
             return
-        # 5. Pass on.
-        await self._pass(Visit(credential=shown, session=session), scope, receive, send)
+        # 6. Pass on.
+        await self._pass(let_in, scope, receive, send)
+
+    async def _examine(self, scope: Scope) -> Visit | Refusal:
+        """Steps 2 to 5. Raises LogUnavailable."""
+        # 2, 3. One credential, in its place.
+        shown = shown_in(scope)
+        if isinstance(shown, Refusal):
+            return shown
+        nonce: str | None = None
+        try:
+            # 4. Proved.
+            proof = self._proof(shown, scope)
+            jkt = None if proof is None else proof.jkt
+            # 5. Authenticate.
+            try:
+                session = await self._authenticate(shown.credential, now_ms=self._now_ms(), jkt=jkt)
+                if proof is not None and session.jkt is None:
+                    raise Rejected(
+                        Code.CREDENTIAL_PROOF, "the credential is bound to no key: send it as Bearer"
+                    )
+            except Rejected as why:
+                return rejected(why, shown.scheme)
+            if proof is not None:
+                self._proofs.once(proof)
+                nonce = self._proofs.fresher(proof)
+        except Rejected as why:
+            return unproved(why)
+        except LogUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect lets nobody in, and is no silent one
+            _log.error("a credential could not be examined: %s", where(error))
+            return BROKEN
+        return Visit(credential=shown.credential, session=session, jkt=jkt, nonce=nonce)
+
+    def _proof(self, shown: Shown, scope: Scope) -> Proof | None:
+        """The proof that belongs to a credential of the scheme DPoP. Raises Rejected."""
+        if shown.scheme != "DPoP":
+            return None
+        proof = self._proofs.proof_of(
+            scope["headers"],
+            htm=scope["method"],
+            htu=self._url() + path_of(scope),
+            now_s=self._now_ms() // 1000,
+            token=shown.credential,
+        )
+        if proof is None:
+            raise Rejected(Code.CREDENTIAL_PROOF, "there is no DPoP header")
+        return proof
 
     def refuse_newcomers(self) -> None:
         """From now on every request is answered with 503; those under way go on."""
@@ -144,7 +179,7 @@ class Gate:
                 # Only an end of the connection can still say that this answer is not whole.
                 raise
             _log.error("%s %s ended with %s", scope["method"], scope["path"], where(error))
-            await _answer(_BROKEN, "")(scope, receive, message.send)
+            await answer(BROKEN, metadata_url="", nonce="")(scope, receive, message.send)
 
     async def _pass_on(self, visit: Visit, scope: Scope, receive: Receive, message: "_Guarded") -> None:
         if self._short_way is None:
@@ -196,9 +231,10 @@ class Gate:
             user = self._users[session.sid] = AuthenticatedUser(token)
         return user
 
-    async def _refuse(self, refusal: _Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         await self.record(refusal.code, refusal.reason, scope)
-        await _answer(refusal, self._metadata_url())(scope, receive, send)
+        told = answer(refusal, metadata_url=self._metadata_url(), nonce=self._proofs.nonce())
+        await told(scope, receive, send)
 
     def challenge(self, challenge: Challenge, visit: Visit) -> Response:
         """What is sent in place of the result of a call whose subject is not assured enough."""
@@ -225,7 +261,10 @@ class Gate:
 
 
 class _Guarded:
-    """One request that was let in: if it is refused after all, there is a record first."""
+    """One request that was let in: if it is refused after all, there is a record first.
+
+    Its answer carries the nonce for the next proof, where the one in use is about to end (RFC 9449 §8.2).
+    """
 
     __slots__ = ("_gate", "_receive", "_replaced", "_scope", "_send", "_visit", "started")
 
@@ -247,7 +286,10 @@ class _Guarded:
             if challenge is not None and takes_challenge(message):
                 # Refused for the subject's assurance; that stands in the log already.
                 self._replaced = True
-                await self._gate.challenge(challenge, self._visit)(self._scope, self._receive, self._send)
+                told = self._gate.challenge(challenge, self._visit)
+                if self._visit.nonce is not None:
+                    told.headers["dpop-nonce"] = self._visit.nonce
+                await told(self._scope, self._receive, self._send)
                 return
             why = None if self._visit.recorded else self._refusal(message["status"])
             if why is not None:
@@ -255,10 +297,13 @@ class _Guarded:
                     await self._gate.record(*why, self._scope, self._visit)
                 except LogUnavailable:
                     self._replaced = True
-                    response = _unavailable("The delegation log cannot be written now.")
+                    response = unavailable("The delegation log cannot be written now.")
                     await response(self._scope, self._receive, self._send)
                     return
                 self._visit.recorded = True
+            if self._visit.nonce is not None:
+                headers = [*message.get("headers", ()), (b"dpop-nonce", self._visit.nonce.encode("ascii"))]
+                message = {**message, "headers": headers}
         await self._send(message)
 
     def _refusal(self, status: int) -> tuple[Code, str] | None:
@@ -290,74 +335,7 @@ def _lacks_id(scope: Scope) -> bool:
     return version in MODERN_PROTOCOL_VERSIONS and bool(method) and not method.startswith(b"notifications/")
 
 
-def _credential(scope: Scope) -> str | _Refusal:
-    """The one bearer token of the request (RFC 6750 §2.1), or what is wrong."""
-    query = scope.get("query_string", b"")
-    if query:
-        names = {name.lower() for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
-        if names & _IN_QUERY:
-            return _Refusal(
-                status=400,
-                code=Code.CREDENTIAL_IN_QUERY,
-                reason="a credential stands in the URL; it is to be taken for known, and replaced",
-                error="invalid_request",
-            )
-    headers: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
-    if not headers:
-        return _Refusal(status=401, code=Code.CREDENTIAL_MISSING, reason="no Authorization header")
-    if len(headers) > 1:
-        return _Refusal(
-            status=400,
-            code=Code.CREDENTIAL_MALFORMED,
-            reason="more than one Authorization header",
-            error="invalid_request",
-        )
-    scheme, _, token = headers[0].partition(b" ")
-    if scheme.lower() != b"bearer":
-        return _Refusal(
-            status=401, code=Code.CREDENTIAL_MISSING, reason="the Authorization header is not of Bearer"
-        )
-    with suppress(UnicodeDecodeError):
-        text = token.decode("ascii").strip(" ")
-        if text and text.isprintable() and " " not in text and "," not in text:
-            return text
-    return _Refusal(
-        status=401,
-        code=Code.CREDENTIAL_MALFORMED,
-        reason="what follows Bearer is not one token",
-        error="invalid_token",
-    )
-
-
-def _rejected(rejected: Rejected) -> _Refusal:
-    if rejected.code is Code.CREDENTIAL_KEYS_UNAVAILABLE:
-        # The issuer cannot be reached: the credential may be good, so nobody should throw it away.
-        return _Refusal(status=503, code=rejected.code, reason=rejected.message)
-    return _Refusal(status=401, code=rejected.code, reason=rejected.message, error="invalid_token")
-
-
-def _answer(refusal: _Refusal, metadata_url: str) -> Response:
-    if refusal.status == 503:  # noqa: PLR2004
-        return _unavailable(refusal.reason)
-    body = {"error": refusal.error or "unauthorized", "error_description": refusal.reason}
-    headers = {"cache-control": "no-store"}
-    if refusal.status == 401:  # noqa: PLR2004
-        challenge: list[str] = []
-        if refusal.error:
-            # RFC 6750 §3: neither quotation marks nor backslashes, and ASCII alone.
-            description = "".join(
-                character if " " <= character <= "~" and character not in '"\\' else "'"
-                for character in refusal.reason
-            )
-            challenge = [f'error="{refusal.error}"', f'error_description="{description}"']
-        challenge.append(f'resource_metadata="{metadata_url}"')
-        headers["www-authenticate"] = "Bearer " + ", ".join(challenge)
-    return JSONResponse(body, status_code=refusal.status, headers=headers)
-
-
-def _unavailable(why: str) -> Response:
-    return JSONResponse(
-        {"error": "temporarily_unavailable", "error_description": why},
-        status_code=503,
-        headers={"retry-after": str(RETRY_AFTER_S), "cache-control": "no-store"},
-    )
+def path_of(scope: Scope) -> str:
+    """The path of a request as it was received, for `htu`."""
+    raw: bytes | None = scope.get("raw_path")
+    return quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")

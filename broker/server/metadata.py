@@ -29,6 +29,7 @@ def protected_resource(catalog: Catalog) -> dict[str, Json]:
         "authorization_servers": [catalog.broker.issuer, *issuers],
         "bearer_methods_supported": ["header"],
         "acr_values_supported": acr_values(catalog),
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "resource_name": "tool-token-broker",
     }
 

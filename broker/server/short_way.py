@@ -32,8 +32,8 @@ QUIET_S = 30.0
 MAX_ENVELOPES = 4096
 _MAX_ID = 2**53
 
-_VARIES = frozenset({b"authorization", b"content-length", b"mcp-name"})
-"""Not part of an envelope: the gate has judged the first, the second is the server's, and the third is
+_VARIES = frozenset({b"authorization", b"dpop", b"content-length", b"mcp-name"})
+"""Not part of an envelope: the gate has judged the first two, the third is the server's, and the last is
 compared with the body each time."""
 
 _ELSEWHERE = (b"mcp-param-", b"transfer-encoding", b"content-encoding", b"expect", b"trailer")

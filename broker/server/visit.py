@@ -14,6 +14,7 @@ class Visit:
     Attributes:
         credential: the only copy outside the transport; no repr shows it.
         jkt: thumbprint of the key whose possession was proved with this message (RFC 9449).
+        nonce: to make the next proof with, where this one's is about to end.
         recorded: a refusal of this message stands in the log already, so the next layer adds none.
         reached: the SDK found nothing wrong with the message and handed it to `tools/call`.
         request_id: JSON-RPC id of that call.
@@ -23,6 +24,7 @@ class Visit:
     credential: str = field(repr=False)
     session: Session
     jkt: str | None = None
+    nonce: str | None = None
     recorded: bool = False
     reached: bool = False
     request_id: str | int | None = None

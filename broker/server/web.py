@@ -95,6 +95,8 @@ def web(broker: Broker, *, host: str) -> Web:
             log=broker.log,
             now_ms=broker.now_ms,
             metadata_url=lambda: metadata.resource_metadata_url(broker.live()),
+            proofs=broker.proofs,
+            url=lambda: broker.live().broker.issuer,
             short_way=short_way,
         )
 

@@ -17,9 +17,11 @@ from starlette.types import Receive, Scope, Send
 from broker.authenticate import Authenticator
 from broker.catalog import BrokerSettings, Catalog
 from broker.chain import Chain, Principal
+from broker.dpop import ALGS
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
+from broker.proofs import Proofs
 from broker.server.gate import Gate
 from broker.server.visit import visiting
 from broker.session import Session, opened_record
@@ -48,6 +50,10 @@ def a_catalog() -> Catalog:
     return Catalog(
         source="tools.toml", digest="d", broker=settings, issuers={}, backends={}, tools={}, roles={}
     )
+
+
+def proofs() -> Proofs:
+    return Proofs(key=bytes(32), monotonic=lambda: 0.0)
 
 
 @dataclass(slots=True)
@@ -99,6 +105,8 @@ async def house(folder: Path, app: Any) -> AsyncGenerator[House]:
             log=store,
             now_ms=lambda: built.now_ms,
             metadata_url=lambda: METADATA,
+            proofs=proofs(),
+            url=lambda: ISSUER,
         )
         async with httpx2.AsyncClient(
             transport=httpx2.ASGITransport(gate), base_url="http://127.0.0.1"
@@ -129,7 +137,9 @@ async def test_a_good_credential_lets_its_own_session_in(at: House) -> None:
 async def test_without_a_credential_the_challenge_names_the_metadata_and_no_error(at: House) -> None:
     answer = await at.http.post("/mcp")
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == f'Bearer resource_metadata="{METADATA}"'
+    assert answer.headers["www-authenticate"] == (
+        f'Bearer resource_metadata="{METADATA}", DPoP algs="{ALGS}"'
+    )
     assert answer.headers["cache-control"] == "no-store"
     [record] = await at.refusals()
     assert record["code"] == Code.CREDENTIAL_MISSING
@@ -281,6 +291,8 @@ async def test_where_no_refusal_can_be_recorded_the_answer_is_try_again(headers:
         log=Full(),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         now_ms=lambda: NOW_MS,
         metadata_url=lambda: METADATA,
+        proofs=proofs(),
+        url=lambda: ISSUER,
     )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(gate), base_url="http://x") as http:
         answer = await http.post("/mcp", headers=headers)
@@ -295,6 +307,8 @@ async def test_an_issuer_that_is_away_makes_no_credential_invalid(tmp_path: Path
             log=store,
             now_ms=lambda: NOW_MS,
             metadata_url=lambda: METADATA,
+            proofs=proofs(),
+            url=lambda: ISSUER,
         )
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(gate), base_url="http://x") as http:
             answer = await http.post("/mcp", headers={"Authorization": "Bearer a.b.c"})
