@@ -82,13 +82,11 @@ class Authenticator:
                 (RFC 9449 §7.2: a bound credential alone is a stolen one).
             LogUnavailable: the session cannot be kept now.
         """
-        session = await self._session(credential, now_ms)
-        if session.jkt is not None and session.jkt != jkt:
-            missing = "prove it with a DPoP header" if jkt is None else "the proof is of another key"
-            raise Rejected(Code.CREDENTIAL_PROOF, f"the credential is bound to a key: {missing}")
+        session = await self._session(credential, now_ms, jkt)
+        _require_key(session, jkt)
         return session
 
-    async def _session(self, credential: str, now_ms: int) -> Session:
+    async def _session(self, credential: str, now_ms: int, jkt: str | None) -> Session:
         """The session of a credential.
 
         What must hold:
@@ -97,7 +95,7 @@ class Authenticator:
         2. If it is recognised, by its SHA-256, it was verified in full a short while ago, under these
            rules, and is in time now. The clock is asked every time, and may have been set back.
         3. The store was asked a moment ago whether its session was revoked, or is asked now.
-        4. Else it is verified in full: see `_verify`.
+        4. Else it is verified in full: see `_verify`. Bound to a key, it opens nothing without that.
         5. Its session is kept, and that is in the log, before anybody has it; and it is not revoked.
 
         Raises:
@@ -125,6 +123,7 @@ class Authenticator:
 
         # 4. Verify in full.
         verified = await self._verify(credential, catalog, now_ms)
+        _require_key(verified.session, jkt)
 
         # 5. Keep.
         session = verified.session
@@ -235,6 +234,12 @@ def _fingerprint(credential: str) -> bytes:
     return sha256(credential.encode("ascii")).digest()
 
 
+def _require_key(session: Session, jkt: str | None) -> None:
+    if session.jkt is not None and session.jkt != jkt:
+        missing = "prove it with a DPoP header" if jkt is None else "the proof is of another key"
+        raise Rejected(Code.CREDENTIAL_PROOF, f"the credential is bound to a key: {missing}")
+
+
 def _settled(session: Session, kept: StoredSession | None, catalog: Catalog) -> Session:
     """The session, as the store and the credential agree on it. Raises Rejected."""
     if session.kind == "issuer":
@@ -244,7 +249,8 @@ def _settled(session: Session, kept: StoredSession | None, catalog: Catalog) -> 
         # The rules may have changed since it was opened; the roles are those of now.
         return replace(session, opened_ms=kept.session.opened_ms)
     ours = _require_standing(kept)
-    if (ours.chain, ours.roles, ours.expires_s) != (session.chain, session.roles, session.expires_s):
+    named = (session.chain, session.roles, session.expires_s, session.jkt)
+    if (ours.chain, ours.roles, ours.expires_s, ours.jkt) != named:
         raise Rejected(Code.CREDENTIAL_CLAIMS, "the credential is not the one that opened its session")
     return as_ruled(ours, catalog)
 

@@ -9,7 +9,7 @@ from broker.chain import Chain, Principal, actors_from_act, chain_of, principal_
 from broker.claims import LEEWAY_S
 from broker.errors import Code, Rejected
 from broker.session import Assertion, Session
-from broker.session_claims import roles_of
+from broker.session_claims import is_thumbprint, roles_of
 from broker.subjects import may_act_of, subject_of
 
 MAX_LIFE_S = 30 * 24 * 3600
@@ -50,6 +50,7 @@ def own_session(payload: Mapping[str, Json], *, issuer: str, max_actors: int, no
         assertions=(),
         opened_ms=now_ms,
         expires_s=expires_s,
+        jkt=bound_key(payload),
     )
     return Admitted(session=session, not_before_s=not_before_s)
 
@@ -64,7 +65,8 @@ def foreign_session(
     1. It was issued by that issuer, to the letter, about a subject that it gives names to, and for this
        broker (RFC 8707; MCP authorization: a token that was not issued for this server is refused).
     2. It is in time: `exp` in the future and not too far, `nbf` and `iat` not.
-    3. It is a bearer's: `cnf` binds it to a key (RFC 7800), and nobody here proves to have that.
+    3. It is a bearer's, or bound to a key (`cnf`, RFC 7800) in the one way that is proved here, its
+       thumbprint (RFC 9449 §6.1). Whoever uses it must then prove to have that key.
     4. It names its actors, if any, in names that a declared issuer gives out; and who may become one.
     5. Roles are those that the issuer's rules give, and no others. There may be none.
     6. Its assurance is well-formed, and means what the catalog says that it means for this issuer.
@@ -75,12 +77,8 @@ def foreign_session(
     _require_audience(payload.get("aud"), issuer.audience)
     # 2. In time.
     expires_s, not_before_s = _times(payload, now_s)
-    # 3. A bearer's.
-    if "cnf" in payload:
-        raise Rejected(
-            Code.CREDENTIAL_CLAIMS,
-            "the credential is bound to a key (`cnf`); ask the issuer for a bearer credential",
-        )
+    # 3. Whose key.
+    jkt = bound_key(payload)
     # 4. Who for whom.
     chain = _chain(payload, subject, catalog.broker.max_actors)
     namespaces = {each.issuer for each in catalog.issuers.values()}
@@ -103,8 +101,27 @@ def foreign_session(
         auth_time=_auth_time(payload, now_s),
         tenant=issuer.tenant,
         may_act=may_act_of(payload, default_iss=issuer.issuer),
+        jkt=jkt,
     )
     return Admitted(session=session, not_before_s=not_before_s)
+
+
+def bound_key(payload: Mapping[str, Json]) -> str | None:
+    """The thumbprint of the key that a credential is bound to; None where it is bound to none.
+
+    Raises:
+        Rejected: `credential.claims`: bound in a way that is not proved here, or in two ways at once.
+    """
+    if "cnf" not in payload:
+        return None
+    cnf = payload["cnf"]
+    jkt = cnf.get("jkt") if isinstance(cnf, dict) and cnf.keys() == {"jkt"} else None
+    if not isinstance(jkt, str) or not is_thumbprint(jkt):
+        raise Rejected(
+            Code.CREDENTIAL_CLAIMS,
+            "the credential is bound to a key (`cnf`) by something else than its `jkt`",
+        )
+    return jkt
 
 
 def assertions_of(payload: Mapping[str, Json], issuer: Issuer) -> tuple[Assertion, ...]:

@@ -1,5 +1,6 @@
 """What a session credential of the broker's own says: another kind of token than the call token."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,9 @@ from broker.canonical import Json
 
 SESSION_TYP = "broker-session+jwt"
 """RFC 8725 §3.11: its own type, so that neither kind is ever taken for the other."""
+
+
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,11 @@ class SessionClaims:
         if self.jkt is not None:
             payload["cnf"] = {"jkt": self.jkt}
         return payload
+
+
+def is_thumbprint(text: str) -> bool:
+    """Whether it is a SHA-256 in base64url, in its one form: in the last character two bits are never set."""
+    return _THUMBPRINT.fullmatch(text) is not None
 
 
 def roles_of(payload: Mapping[str, Json]) -> tuple[str, ...]:

@@ -209,19 +209,21 @@ def key_set_from_jwks(
     return KeySet(tuple(keys))
 
 
-def key_from_jwk(jwk: Mapping[str, Json], *, alg: str, invalid: Code) -> PublicKey:
+def key_from_jwk(jwk: Mapping[str, Json], *, alg: str | None = None, invalid: Code) -> PublicKey:
     """The key that a message brings along, for the algorithm that its header names (RFC 9449 §4.3).
 
-    Such a key proves nothing but that whoever made the message has its private half.
+    Such a key proves nothing but that whoever made the message has its private half. Without `alg`, it is the
+    key's own.
 
     Raises:
         Rejected: `invalid`: no public key, weak or damaged, or not for that algorithm.
     """
     if _is_secret(jwk):
         raise Rejected(invalid, "the `jwk` holds a private or symmetric key, which is no secret any more")
-    if jwk.get("alg", alg) != alg:
+    named = jwk.get("alg", alg)
+    if alg is not None and named != alg:
         raise Rejected(invalid, "the `jwk` is for another algorithm")
-    key = _public_key({**jwk, "alg": alg}, ALGORITHMS, SIGNING_USES, invalid)
+    key = _public_key({**jwk, "alg": named}, ALGORITHMS, SIGNING_USES, invalid)
     if key is None:
         raise Rejected(invalid, "the `jwk` is no key for its algorithm, or not for signatures")
     return key

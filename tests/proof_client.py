@@ -1,10 +1,12 @@
 """A client that proves its key with each request, and one that does so badly."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
 from hashlib import sha256
 from typing import Any
 
+import httpx2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -51,3 +53,42 @@ class ProofKey:
     def header(self, **changed: Any) -> dict[str, Any]:
         """The header of a good proof, but for the members that are given."""
         return {"typ": "dpop+jwt", "alg": "ES256", "jwk": self.jwk, **changed}
+
+
+class Prover(httpx2.Auth):
+    """Proves a credential's key with each request, and again where it is given a nonce (RFC 9449 §8, §9)."""
+
+    def __init__(self, key: ProofKey, credential: str, *, url: str = "http://127.0.0.1:8700") -> None:
+        """Args:
+        url: by which the broker knows itself; where it listens for this test, it does not know.
+        """
+        self.key = key
+        self.credential = credential
+        self.url = url
+        self.nonce: str | None = None
+        self.proofs: list[str] = []
+        self.challenges = 0
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response]:
+        request.headers["Authorization"] = f"DPoP {self.credential}"
+        answer = yield self._proved(request)
+        self._take(answer)
+        if answer.status_code == 401 and 'error="use_dpop_nonce"' in answer.headers["WWW-Authenticate"]:
+            self.challenges += 1
+            self._take((yield self._proved(request)))
+
+    def _proved(self, request: httpx2.Request) -> httpx2.Request:
+        claims = {} if self.nonce is None else {"nonce": self.nonce}
+        proof = self.key.proof(
+            request.method,
+            self.url + request.url.path,
+            iat=int(time.time()),
+            token=self.credential,
+            **claims,
+        )
+        self.proofs.append(proof)
+        request.headers["DPoP"] = proof
+        return request
+
+    def _take(self, answer: httpx2.Response) -> None:
+        self.nonce = answer.headers.get("DPoP-Nonce", self.nonce)

@@ -79,6 +79,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the subject signs in at this moment, for tools with max_age (default: unsaid)",
     )
     opening.add_argument(
+        "--bind",
+        metavar="KEY",
+        help="the agent's public key, a JWK file or its thumbprint: each use must prove it by DPoP "
+        "(default: whoever has the credential may use it)",
+    )
+    opening.add_argument(
         "--to", type=Path, metavar="FILE", help="write the credential there, mode 0600 (default: to stdout)"
     )
 
@@ -248,6 +254,7 @@ def _as_json(stored: StoredSession, at_ms: int) -> dict[str, Json]:
         "parent": session.parent,
         "limits": [each.to_json() for each in session.limits],
         "tenant": session.tenant,
+        "jkt": session.jkt,
         "opened": timestamp(session.opened_ms),
         "expires": timestamp(session.expires_s * 1000),
         "revoked": None if stored.revoked_ms is None else timestamp(stored.revoked_ms),

@@ -15,15 +15,19 @@ from broker.catalog import Catalog
 from broker.chain import Chain, Principal, principal_name
 from broker.cli.private_file import private_file
 from broker.cli.session import now_ms, shown
-from broker.errors import Code, Usage
+from broker.dpop import thumbprint
+from broker.errors import Code, Rejected, Usage
+from broker.jws import parse_json_strict
 from broker.keys import KeyRing
 from broker.places import log_origin
 from broker.session import Assertion, Session, opened_record
+from broker.session_claims import is_thumbprint
 from broker.session_signer import SessionSigner
 from broker.store.protocols import Unmet
 from broker.store.refusals import rejection
 from broker.store.sqlite import Store
 from broker.tools_toml import load
+from broker.verify import key_from_jwk
 
 MIN_FOR_S = 60
 MAX_FOR_S = 30 * 24 * 3600
@@ -41,6 +45,7 @@ class _Wish:
     acr: str | None
     tenant: str | None
     auth_time: int | None
+    jkt: str | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = (
         "" if arguments.config == Path("tools.toml") else f" --config {shlex.quote(str(arguments.config))}"
     )
+    if session.jkt is not None:
+        print(f"bound to the key {session.jkt}: it is refused without a proof of that", file=sys.stderr)
     print(f"end it with: broker session revoke {session.sid}{config}", file=sys.stderr)
     return 0
 
@@ -91,6 +98,7 @@ def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
         acr=acr,
         tenant=tenant,
         auth_time=now_ms() // 1000 if arguments.auth_time == "now" else None,
+        jkt=None if arguments.bind is None else _thumbprint(arguments.bind),
     )
 
 
@@ -100,6 +108,24 @@ def _require_known(catalog: Catalog, name: str, known: list[str], what: str) -> 
         all_of_them = ", ".join(sorted(known)) or "none"
         hint = f"did you mean `{near[0]}`?" if near else f"the {what}s are: {all_of_them}"
         raise Usage(f"{catalog.source} has no {what} {name!r}; {hint}")
+
+
+def _thumbprint(text: str) -> str:
+    """Of a key that is named by it, or that lies in a file (RFC 7638)."""
+    path = Path(text)
+    if not path.exists():
+        if is_thumbprint(text):
+            return text
+        raise Usage(f"--bind {text!r}: neither the thumbprint of a key (43 characters) nor a file with a JWK")
+    try:
+        jwk = parse_json_strict(path.read_bytes(), Code.USAGE)
+        if not isinstance(jwk, dict):
+            raise Usage(f"--bind {text}: that file holds no JWK")
+        return thumbprint(key_from_jwk(jwk, invalid=Code.USAGE).key)
+    except Rejected as rejected:
+        raise Usage(f"--bind {text}: {rejected.message}") from None
+    except OSError as error:
+        raise Usage(f"--bind {text}: cannot be read: {error.strerror}") from error
 
 
 def _seconds(text: str) -> int:
@@ -134,6 +160,7 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
         acr=wish.acr,
         tenant=wish.tenant,
         auth_time=wish.auth_time,
+        jkt=wish.jkt,
     )
     keys = KeyRing.open(Path(catalog.broker.keys), now_s=opened_ms // 1000)
     # 1. Kept.

@@ -23,8 +23,8 @@ from broker.jws import encode_part
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.places import log_origin
-from broker.server.dice import Dice
 from broker.proofs import Proofs
+from broker.server.dice import Dice
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer

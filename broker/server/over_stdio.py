@@ -21,6 +21,8 @@ async def stdio(config: Path, credential: str) -> int:
         except Rejected as rejected:
             await _record_refusal(broker, rejected.code, rejected.message, None)
             say(f"{rejected.message} [{rejected.code}]")
+            if rejected.code is Code.CREDENTIAL_PROOF:
+                say("nothing can be proved over stdio: use `broker serve`, or a session bound to no key")
             return 1
         visit = Visit(credential=credential, session=session)
         visiting.set(visit)

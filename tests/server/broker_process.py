@@ -21,6 +21,7 @@ from aiohttp import web
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from proof_client import Prover
 
 from broker.cli import main
 
@@ -248,11 +249,12 @@ class Served:
                 self.process.stderr.close()
 
     @asynccontextmanager
-    async def client(self, credential: str, era: Era = "2026-07-28", **more: Any) -> AsyncGenerator[Client]:
+    async def client(
+        self, credential: str | Prover, era: Era = "2026-07-28", **more: Any
+    ) -> AsyncGenerator[Client]:
         """The SDK's client over streamable HTTP."""
-        headers = {"Authorization": f"Bearer {credential}"}
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=LIMIT_S, verify=False) as http,
+            httpx2.AsyncClient(timeout=LIMIT_S, verify=False, **shown(credential)) as http,
             Client(
                 streamable_http_client(f"{self.url}/mcp", http_client=http),
                 mode="legacy" if era == "legacy" else "auto",
@@ -264,9 +266,11 @@ class Served:
             yield client
 
     @asynccontextmanager
-    async def sse_client(self, credential: str, era: Era = "legacy", **more: Any) -> AsyncGenerator[Client]:
+    async def sse_client(
+        self, credential: str | Prover, era: Era = "legacy", **more: Any
+    ) -> AsyncGenerator[Client]:
         """The SDK's client over the older SSE transport."""
-        transport = sse_client(f"{self.url}/sse", headers={"Authorization": f"Bearer {credential}"})
+        transport = sse_client(f"{self.url}/sse", **shown(credential))
         async with Client(
             transport,
             mode="legacy" if era == "legacy" else "auto",
@@ -275,6 +279,13 @@ class Served:
             **more,
         ) as client:
             yield client
+
+
+def shown(credential: str | Prover) -> dict[str, Any]:
+    """Options of a client that shows it as a bearer does, or proves it."""
+    if isinstance(credential, Prover):
+        return {"auth": credential}
+    return {"headers": {"Authorization": f"Bearer {credential}"}}
 
 
 def start_broker(place: Place, *arguments: str) -> Served:

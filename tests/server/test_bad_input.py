@@ -43,6 +43,7 @@ from broker import issue
 from broker.authenticate import Authenticator
 from broker.backends.http import HttpBackends
 from broker.canonical import digest
+from broker.dpop import ALGS
 from broker.server.app import running
 from broker.server.lists import ToolLists
 from broker.server.short_way import ShortWay
@@ -252,7 +253,10 @@ async def refused(desk: Desk, method: str, path: str, name: str) -> None:
     assert answer.status_code == 401
     challenge = answer.headers["www-authenticate"]
     assert challenge.startswith('Bearer error="invalid_token", error_description="')
-    assert challenge.endswith(f'resource_metadata="{BROKER}/.well-known/oauth-protected-resource/mcp"')
+    proves = f', DPoP algs="{ALGS}"' if code == "credential.proof" else ""
+    assert challenge.endswith(
+        f'resource_metadata="{BROKER}/.well-known/oauth-protected-resource/mcp"{proves}'
+    )
     assert challenge.isascii()
     assert answer.json()["error"] == "invalid_token"
     [record] = desk.since(before)

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from broker_process import BROKER, LIMIT_S, Backend, Place, Served, modern_post
 
+from broker.dpop import ALGS
 from broker.server.bounds import HEAD_S, MAX_HEAD
 from broker.server.web import MIN_BODY
 
@@ -88,7 +89,8 @@ def test_every_door_wants_a_credential(quiet: Served, method: str, path: str) ->
     answer = ask(quiet, method, path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == (
-        'Bearer resource_metadata="http://127.0.0.1:8700/.well-known/oauth-protected-resource/mcp"'
+        'Bearer resource_metadata="http://127.0.0.1:8700/.well-known/oauth-protected-resource/mcp", '
+        f'DPoP algs="{ALGS}"'
     )
     assert last_refusal(quiet)["code"] == "credential.missing"
 
