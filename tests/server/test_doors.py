@@ -46,6 +46,7 @@ def test_the_resource_says_who_it_is_and_whose_credentials_it_takes(quiet: Serve
             "authorization_servers": ["http://127.0.0.1:8700"],
             "bearer_methods_supported": ["header"],
             "acr_values_supported": ["aal1", "aal2", "aal3"],
+            "dpop_signing_alg_values_supported": ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"],
             "resource_name": "tool-token-broker",
         }
 

@@ -35,7 +35,7 @@ DOORS = [("POST", "/mcp"), ("GET", "/mcp"), ("DELETE", "/mcp"), ("GET", "/sse"),
 
 def bound_session(place: Place, key: ProofKey) -> str:
     """A credential that is bound to a key, as `broker session open --bind` writes it."""
-    return place.open_session("alice", "bot", "support", "--bind", key.jkt)
+    return place.open_session("alice", "bot", "support", f"--bind={key.jkt}")
 
 
 @pytest.fixture(scope="module")
