@@ -510,6 +510,12 @@ REQUIREMENTS: tuple[Clause, ...] = (
     ),
     # ── JWT best current practice, and its successor ────────────────────────
     Clause(
+        "RFC 8417",
+        "2.2",
+        "A JWT with `events` reports something: it opens no session, whatever its `typ`.",
+        (f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",),
+    ),
+    Clause(
         "RFC 8725",
         "3.1",
         "One algorithm for one key; the key decides, and `alg` is compared by its letters.",
