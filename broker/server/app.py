@@ -32,6 +32,7 @@ from broker.server.oauth.children import Children
 from broker.server.oauth.clients import Clients
 from broker.server.oauth.endpoint import OAuthEndpoint
 from broker.server.oauth.exchanges import Exchanges
+from broker.server.oauth.proving import ProvenKeys
 from broker.server.oauth.token import PATH, Grants, token_metadata
 from broker.server.oauth.txn_tokens import TxnTokens
 from broker.server.readiness import Readiness
@@ -193,8 +194,20 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         )
         grants = Grants({GRANT_TYPE: exchanges})
         clients = Clients(catalog=live, first_uses=store)
+        nonce_key = secrets.token_bytes(32)
+        proven_keys = ProvenKeys(
+            Proofs(key=nonce_key, monotonic=time.monotonic), issuer=lambda: live().broker.issuer
+        )
         oauth = {
-            PATH: OAuthEndpoint(grants, name="token", clients=clients, log=store, now_ms=now_ms),
+            PATH: OAuthEndpoint(
+                grants,
+                name="token",
+                clients=clients,
+                log=store,
+                now_ms=now_ms,
+                proves=proven_keys,
+                headers=proven_keys.headers,
+            ),
         }
 
         def oauth_metadata() -> Mapping[str, Json]:
@@ -232,7 +245,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             delegator=delegator,
             clients=clients,
             minter=minter,
-            proofs=Proofs(key=secrets.token_bytes(32), monotonic=time.monotonic),
+            proofs=Proofs(key=nonce_key, monotonic=time.monotonic),
             lists=lists,
             turns=turns,
             mcp=server,

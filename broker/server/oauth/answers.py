@@ -81,6 +81,7 @@ _ERRORS: Mapping[Code, tuple[int, str]] = {
     Code.CLIENT_UNAUTHORIZED: (_BAD, "unauthorized_client"),
     Code.CREDENTIAL_IN_QUERY: (_BAD, "invalid_request"),
     Code.CREDENTIAL_NONCE: (_BAD, "use_dpop_nonce"),
+    Code.CREDENTIAL_PROOF: (_BAD, "invalid_dpop_proof"),
     Code.REQUEST_TOO_LARGE: (_TOO_LARGE, "invalid_request"),
     Code.RATE_EXCEEDED: (_TOO_MANY, "invalid_request"),
     Code.SESSION_BUSY: (_TOO_MANY, "invalid_request"),

@@ -47,5 +47,6 @@ def token_metadata(issuer: str, grants: Grants, detail_types: Iterable[str]) -> 
         "grant_types_supported": list(grants.types),
         "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_details_types_supported": list(detail_types),
     }
