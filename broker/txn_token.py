@@ -110,9 +110,10 @@ def txn_claims_from_json(payload: Mapping[str, Json]) -> TxnClaims:
     Raises:
         Rejected: `token.claims`.
     """
-    if payload.keys() != _CLAIMS:
-        strange = min(payload.keys() ^ _CLAIMS)[:40]
-        raise _invalid(f"claim {strange!r} is {'missing' if strange in _CLAIMS else 'not known'}")
+    strange = sorted(payload.keys() ^ _CLAIMS)
+    if strange:
+        state = "missing" if strange[0] in _CLAIMS else "not known"
+        raise _invalid(f"claim {strange[0][:40]!r} is {state}")
     tctx, rctx = payload["tctx"], payload["rctx"]
     if not isinstance(tctx, dict) or not isinstance(rctx, dict):
         raise _invalid("`tctx` or `rctx` is not an object")

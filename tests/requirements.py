@@ -89,7 +89,10 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "RFC 9068",
         "2.2.1",
         "acr, amr and auth_time are those of the authentication, never better ones.",
-        (f"{TOKEN}test_claims_survive_the_trip_through_a_token",),
+        (
+            f"{TOKEN}test_claims_survive_the_trip_through_a_token",
+            "tests/test_assurance_of_children.py::test_no_child_is_more_assured_than_the_first_session",
+        ),
     ),
     Clause(
         "RFC 9068",

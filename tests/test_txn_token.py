@@ -77,13 +77,9 @@ def asked(
     replaces: bool = False,
     **more: Any,
 ) -> TxnAsk:
-    return TxnAsk(
-        subject_token=token,
-        replaces=replaces,
-        client=None if by is None else broker.catalog.clients[by],
-        scope=scope,
-        **{"audience": DOMAIN, "tctx": {}, "rctx": {}, **more},
-    )
+    said: dict[str, Any] = {"audience": DOMAIN, "tctx": {}, "rctx": {}, **more}
+    client = None if by is None else broker.catalog.clients[by]
+    return TxnAsk(subject_token=token, replaces=replaces, client=client, scope=scope, **said)
 
 
 def verifier(broker: LittleBroker) -> TxnTokenVerifier:

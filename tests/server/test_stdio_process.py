@@ -76,6 +76,20 @@ async def test_an_agent_lists_and_calls_over_stdio(place: Place, errlog: TextIO,
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_who_has_to_sign_in_again_is_told_so_in_a_sentence(
+    place: Place, errlog: TextIO, era: Era
+) -> None:
+    place.write(TOOLS.replace('"Look up one order"', '"Look up one order"\nacr = "aal2"\nmax_age = "5m"'))
+    credential = await anyio.to_thread.run_sync(place.open_session, "alice", "bot", "support")
+    async with connect(place, credential, era, errlog) as client:
+        refused = await client.call_tool("orders_get", {"order_id": "42"})
+    assert refused.is_error
+    assert "sign in again with a stronger method" in text_of(refused)
+    assert refused.meta is not None
+    assert (refused.meta["broker/acr_values"], refused.meta["broker/max_age"]) == ("aal2", 300)
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_a_cancelled_call_over_stdio_stops_its_request(place: Place, errlog: TextIO, era: Era) -> None:
     credential = await anyio.to_thread.run_sync(place.open_session, "alice", "bot", "support")
     async with connect(place, credential, era, errlog) as client:
