@@ -197,6 +197,8 @@ def _needed(asked: _Question, decision: Refused, elsewhere: tuple[Considered, ..
             yield from _needed_of(asked, grant)
         yield from _needed_elsewhere(asked, elsewhere)
     # These whatever the grants say.
+    if any(limit.broken(asked.tool, asked.arguments.values) for limit in asked.session.limits):
+        yield "a session to which more was handed on: this one is a part of another one"
     problems = tool.input.problems(dict(asked.arguments.values))
     if problems:
         yield f"arguments that the tool takes: {'; '.join(problems)}"
@@ -235,7 +237,7 @@ def _own_grants(asked: _Question) -> Iterator[Grant]:
 
 def _how_to_have(asked: _Question, role: str) -> str:
     """Which assertion would give the role."""
-    if asked.session.kind == "broker":
+    if asked.session.issuer == "broker":
         return f"`broker session open --role {role}`"
     name = asked.session.issuer
     issuer = asked.catalog.issuers.get(name)

@@ -13,6 +13,9 @@ CATALOG = "tests/test_tools_toml.py::"
 CHAIN = "tests/test_chain.py::"
 CLI_LOG = "tests/test_cli_log.py::"
 CLOCK = "tests/test_clock.py::"
+DELEGATION = "tests/test_delegation.py::"
+DELEGATION_LAWS = "tests/test_delegation_laws.py::"
+DELEGATION_VECTORS = "tests/test_delegation_vectors.py::"
 DOORS = "tests/server/test_doors.py::"
 GATE = "tests/server/test_gate.py::"
 HIDDEN = "tests/server/test_hidden_tools.py::"
@@ -140,12 +143,22 @@ ATTACKS: tuple[Attack, ...] = (
             f"{CHAIN}test_nobody_stands_twice_in_a_chain",
             f"{POLICY}test_only_the_outermost_actor_counts",
             f"{TOKEN}test_no_inner_actor_changes_what_a_token_is_good_for",
+            f"{DELEGATION}test_a_chain_that_would_be_too_long_is_refused_and_never_cut",
+            f"{DELEGATION}test_an_actor_that_acts_for_somebody_else_is_refused",
+            f"{DELEGATION_VECTORS}test_a_may_act_that_is_absent_or_says_something_else_lets_nobody_act",
         ),
     ),
     Attack(
         "T10",
         "more rights, time or assurance from an exchange than there were before it",
-        (f"{POLICY}test_with_a_role_or_a_grant_less_or_a_condition_more_no_more_is_allowed",),
+        (
+            f"{POLICY}test_with_a_role_or_a_grant_less_or_a_condition_more_no_more_is_allowed",
+            f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_memory",
+            f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_sqlite",
+            f"{DELEGATION}test_nothing_is_handed_on_that_no_rule_allows",
+            f"{DELEGATION}test_a_condition_that_limits_nothing_or_could_be_slow_is_refused",
+            f"{DELEGATION}test_a_session_that_narrows_itself_without_end_is_stopped",
+        ),
     ),
     Attack(
         "T11",
@@ -163,6 +176,9 @@ ATTACKS: tuple[Attack, ...] = (
             f"{SWAPS}test_an_mcp_session_id_is_unknown_to_everybody_else",
             f"{SWAPS}test_an_sse_session_takes_messages_from_nobody_else",
             f"{SWAPS}test_nobody_cancels_somebody_elses_call",
+            f"{DELEGATION}test_a_claim_code_is_nobody_elses_and_a_stranger_does_not_use_it_up",
+            f"{DELEGATION}test_one_claim_code_shown_by_many_at_once_opens_one_session",
+            f"{DELEGATION}test_another_tenants_agent_gets_nothing",
         ),
     ),
     Attack(
@@ -265,6 +281,7 @@ ATTACKS: tuple[Attack, ...] = (
         (
             f"{ISSUE}test_a_revocation_among_many_calls_at_once_divides_them_cleanly",
             f"{AUTHENTICATE}test_a_revoked_session_is_refused_a_moment_later_and_after_a_restart",
+            f"{DELEGATION}test_a_child_ends_at_once_with_what_it_is_a_part_of",
         ),
     ),
     Attack(

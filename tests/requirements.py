@@ -13,6 +13,10 @@ CANONICAL = "tests/test_canonical.py::"
 CHAIN = "tests/test_chain.py::"
 CHECK = "tests/server/test_check.py::"
 CHECKPOINT = "tests/test_checkpoint.py::"
+DELEGATION = "tests/test_delegation.py::"
+DELEGATION_LAWS = "tests/test_delegation_laws.py::"
+DELEGATION_VECTORS = "tests/test_delegation_vectors.py::"
+DELEGATE_TOOL = "tests/server/test_delegate_tool.py::"
 DOORS = "tests/server/test_doors.py::"
 ENDPOINT = "tests/server/oauth/test_token_endpoint.py::"
 ENDPOINT_CHILDREN = "tests/server/oauth/test_token_children.py::"
@@ -150,6 +154,43 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (
             f"{AUTHENTICATE}test_the_agent_is_the_outermost_actor_or_else_the_client",
             f"{TOKEN}test_a_workload_that_acts_for_itself_has_no_act_and_is_its_own_client",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "1.1",
+        "Delegation names the actor; impersonation does not, and only a rule by name allows it.",
+        (
+            f"{DELEGATION_VECTORS}test_the_delegation_of_the_appendix_is_what_the_appendix_says",
+            f"{DELEGATION}test_a_client_speaks_for_nobody_unless_a_rule_names_both",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.1",
+        "A chain only grows in front, has a bound, and is refused beyond it, never cut.",
+        (
+            f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_sqlite",
+            f"{DELEGATION}test_a_chain_that_would_be_too_long_is_refused_and_never_cut",
+        ),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.4",
+        "`may_act` lets the one that it names act, by `iss` and `sub`; it is not copied.",
+        (
+            f"{DELEGATION_VECTORS}test_a_may_act_that_is_absent_or_says_something_else_lets_nobody_act",
+            f"{DELEGATION}test_the_childs_credential_carries_the_whole_chain_and_no_may_act",
+        ),
+    ),
+    Clause(
+        "draft-asor-wimse-agent-delegation-chain",
+        "",
+        "Monotonic attenuation, bounded depth, monotonic expiry, an unchanging principal.",
+        (
+            f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_memory",
+            f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_sqlite",
+            f"{DELEGATION_LAWS}test_the_laws_are_asked_of_trees_as_deep_as_they_may_be",
         ),
     ),
     Clause(

@@ -16,6 +16,7 @@ from broker.authenticate import Authenticator
 from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.cli import main
+from broker.delegation import Narrowed, Wish, narrow
 from broker.issue import Ask, Denied, Issued, Issuer
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
@@ -439,3 +440,28 @@ def test_the_page_of_the_command_shows_its_three_ways_in(capsys: Said) -> None:
     assert "--as @FILE" in page
     assert "--as - " in page
     assert "exit status: 0" in page
+
+
+def test_of_a_part_of_a_session_it_says_what_was_handed_on(alice: str, capsys: Said) -> None:
+    async def narrower() -> str:
+        catalog = load(Path("tools.toml"))
+        async with Store.open(Path(catalog.broker.store), origin="test", now_ms=now_ms) as store:
+            kept = await store.find(alice)
+            assert kept is not None
+            rule: dict[str, Json] = {"properties": {"order_id": {"const": "7"}}}
+            wish = Wish(tools=("orders_get",), arguments={"orders_get": rule})
+            narrowed = narrow(kept.session, wish, catalog=catalog, actor=None, now_s=now_ms() // 1000)
+            assert isinstance(narrowed, Narrowed)
+            child = narrowed.child(sid="child", opened_ms=now_ms(), jkt=None)
+            await store.open_session(child, opened_record(child, catalog=catalog.digest))
+            return child.sid
+
+    child = anyio.run(narrower)
+    assert main(["explain", "--as", child, "orders_get", '{"order_id": "42"}']) == 1
+    said = capsys.readouterr().out
+    assert 'handed on: orders_get; orders_get with {"properties":{"order_id":{"const":"7"}}}' in said
+    assert "needed: a session to which more was handed on" in said
+    assert told(capsys, "--as", child, "orders_get", '{"order_id": "7"}')[0] == 0
+    status, found = told(capsys, "--as", child, "orders_refund", json.dumps(REFUND))
+    assert (status, found["code"]) == (1, "tool.not_granted")
+    assert found["limits"][0]["tools"] == ["orders_get"]

@@ -14,13 +14,14 @@ from typing import NoReturn, cast
 import anyio
 
 from broker.authenticate import Authenticator
-from broker.canonical import Json
+from broker.canonical import Json, canonical_json
 from broker.catalog import Catalog, Grant
 from broker.cli.parser import config_option, describe
 from broker.errors import Code, LogUnavailable, Rejected, Usage
 from broker.explain import Considered, Explanation, Used, explain
 from broker.jws import MAX_BYTES, parse_json_strict
 from broker.keys import KeysAsTheyLie
+from broker.limit import Limit
 from broker.plain_text import plain
 from broker.policy import Allowed, Refused, rate_key
 from broker.record import Record, timestamp
@@ -202,6 +203,7 @@ def _lines(session: Session, tool: str, found: Explanation) -> list[str]:
     lines += [f"  role {plain(each.role)}: {plain(each.because)}" for each in found.assertions]
     if not session.roles:
         lines.append("  no role: nothing that the credential asserts gives one")
+    lines += [f"  handed on: {_handed_on(limit)}" for limit in session.limits]
     lines += ["", *map(_line, found.considered), ""]
     decision = found.decision
     if isinstance(decision, Allowed):
@@ -212,6 +214,14 @@ def _lines(session: Session, tool: str, found: Explanation) -> list[str]:
     lines.append(f"{plain(tool)} would be REFUSED [{decision.code}]: {plain(decision.reason, _MOST)}")
     lines += [f"  needed: {plain(each, _MOST)}" for each in found.needed]
     return lines
+
+
+def _handed_on(limit: Limit) -> str:
+    conditions = [
+        f"{name} with {canonical_json(dict(schema.document)).decode()}"
+        for name, schema in sorted(limit.arguments.items())
+    ]
+    return plain("; ".join([", ".join(sorted(limit.tools)), *conditions]), _MOST)
 
 
 def _line(each: Considered) -> str:
@@ -228,6 +238,7 @@ def _as_json(session: Session, found: Explanation) -> dict[str, Json]:
         "reason": None if refusal is None else refusal.reason,
         "needed": list(found.needed),
         "sid": session.sid,
+        "limits": [limit.to_json() for limit in session.limits],
         "roles": [{"role": each.role, "because": each.because} for each in found.assertions],
         "considered": _judgements(found.considered),
         "elsewhere": _judgements(found.elsewhere),
