@@ -35,6 +35,7 @@ KIT = "tests/kit/test_asgi.py::"
 LISTS = "tests/server/test_list_changes.py::"
 MERKLE = "tests/test_merkle.py::"
 PEER_DELEGATION = "tests/peers/test_oauth_delegation.py::"
+PEER_DPOP = "tests/peers/test_oauth_dpop.py::"
 PEER_EXCHANGE = "tests/peers/test_oauth_exchange.py::"
 PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
@@ -551,6 +552,15 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "7.1",
         "A call token that asks for a proof of possession is not taken without one.",
         (f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",),
+    ),
+    Clause(
+        "RFC 9449",
+        "9",
+        "The first proof of a client is answered with a nonce, and the next one, with that, is taken.",
+        (
+            f"{PEER_DPOP}test_a_bound_session_is_good_with_the_proof_of_its_key_and_the_nonce_that_it_is_told",
+            f"{PEER_DPOP}test_a_token_that_its_issuer_bound_to_a_key_opens_a_session_with_that_key_alone",
+        ),
     ),
     # ── JWT best current practice, and its successor ────────────────────────
     Clause(
