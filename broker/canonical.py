@@ -67,7 +67,10 @@ def _require_members(members: Iterable[Json], depth: int) -> bool:
     plain = True
     for member in members:
         # Texts are most of what there is. A call for each would cost more than all the rest.
-        if type(member) is str and member.isascii():
+        kind = type(member)
+        if kind is str and cast("str", member).isascii():
+            continue
+        if kind is int and -_MAX_INTEGER <= cast("int", member) <= _MAX_INTEGER:
             continue
         plain = _require_canonical(member, depth + 1) and plain
     return plain

@@ -31,6 +31,9 @@ _WRITTEN = {
 }
 """Values that most requests have, as they are written."""
 
+_COMMON = tuple((quote_plus(character), character) for character in ':/"{}[],')
+"""What URLs and JSON are made of: no `+`, which is decoded before, and no `%`."""
+
 REPEATED = frozenset({"resource", "audience"})
 """RFC 8693 §2.1, RFC 8707 §2: these may stand there more than once, and no others."""
 
@@ -150,10 +153,15 @@ def decode_component(text: str) -> str:
     else:
         if _BROKEN_ESCAPE.search(text):
             raise _malformed("a percent-escape is not whole")
-        try:
-            plain = unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
-        except UnicodeDecodeError:
-            raise _malformed("a value is not UTF-8") from None
+        plain = text.replace("+", " ")
+        # Each percent sign begins an escape, and no replacement makes another one: the order is no matter.
+        for escape, character in _COMMON:
+            plain = plain.replace(escape, character)
+        if "%" in plain:
+            try:
+                plain = unquote_to_bytes(plain).decode("utf-8")
+            except UnicodeDecodeError:
+                raise _malformed("a value is not UTF-8") from None
     if not plain.isprintable() and _CONTROL.search(plain):
         raise _malformed("a value holds a control character")
     return plain
