@@ -1,6 +1,6 @@
 """`make bench`: everything that docs/speed.md quotes, one part after the other; about ten minutes."""
 
-from benchmarks import calls, core, introspect, log_million, memory
+from benchmarks import calls, core, introspect, log_million, memory, token
 
 
 def main() -> None:
@@ -8,6 +8,8 @@ def main() -> None:
     calls.compare(rounds=5, calls=2000)
     print("\nThe core: authenticate, decide, log, mint, verify, spend; all durable\n")
     core.main()
+    print("\nExchanges at /token\n")
+    token.main()
     print("\nIntrospection that spends\n")
     introspect.main()
     print("\nMemory of `broker serve`\n")
