@@ -154,8 +154,11 @@ class Authenticator:
         """
         _fingerprint(credential)
         catalog = self.catalog()
-        verified = await self._verify(credential, catalog, now_ms)
-        return _settled(verified.session, await self.sessions.find(verified.session.sid), catalog)
+        session = (await self._verify(credential, catalog, now_ms)).session
+        kept = await self.sessions.find(session.sid)
+        if kept is None and (unmet := await self.sessions.may_open(session)) is not None:
+            raise rejection(unmet)
+        return _settled(session, kept, catalog)
 
     async def check_alive(self, session: Session, *, now_ms: int) -> None:
         """Whether the session still stands, asked of the store itself.

@@ -35,6 +35,7 @@ SURVIVES = "tests/store/test_store_survives.py::"
 SWAPS = "tests/server/test_two_sessions.py::"
 TAMPERING = "tests/test_log_tampering.py::"
 TOKEN = "tests/test_token.py::"
+TREES = "tests/store/test_store_trees.py::"
 VERIFIER = "tests/kit/test_verifier.py::"
 VERIFY = "tests/test_verify.py::"
 CHECK = "tests/server/test_check.py::"
@@ -282,6 +283,11 @@ ATTACKS: tuple[Attack, ...] = (
             f"{ISSUE}test_a_revocation_among_many_calls_at_once_divides_them_cleanly",
             f"{AUTHENTICATE}test_a_revoked_session_is_refused_a_moment_later_and_after_a_restart",
             f"{DELEGATION}test_a_child_ends_at_once_with_what_it_is_a_part_of",
+            f"{AUTHENTICATE}test_whoever_is_revoked_by_name_opens_no_session_with_another_credential",
+            f"{TREES}test_revoking_any_session_refuses_it_and_all_below_and_no_other",
+            f"{TREES}test_a_name_reaches_all_that_bear_it_and_all_below_also_what_opens_later",
+            f"{SURVIVES}test_no_process_calls_once_more_after_another_has_revoked",
+            f"{SPENDS}test_a_token_of_a_revoked_session_is_dead_where_the_file_is_the_brokers_own",
         ),
     ),
     Attack(

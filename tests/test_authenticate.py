@@ -35,7 +35,7 @@ from broker.jws import parse_compact
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.request import RequestBinding
-from broker.revocation import Revocation
+from broker.revocation import Revocation, restored_record, revoked_name_record
 from broker.session import Session, opened_record, revoked_record
 from broker.session_claims import SessionClaims
 from broker.store.connection import Connection, Rows, connect
@@ -658,6 +658,28 @@ async def test_a_revoked_session_is_refused_a_moment_later_and_after_a_restart(t
         assert await here.code(credential, now_ms=NOW_MS + ALIVE_MS) == Code.SESSION_REVOKED
     async with house(tmp_path, foreign) as here:
         assert await here.code(credential) == Code.SESSION_REVOKED
+
+
+async def test_whoever_is_revoked_by_name_opens_no_session_with_another_credential(tmp_path: Path) -> None:
+    async with house(tmp_path) as here:
+        first, second = here.foreign.sign(good(jti="1")), here.foreign.sign(good(jti="2"))
+        session = await here.authenticate(first, now_ms=NOW_MS)
+        agent = session.chain.agent
+        what = Revocation(kind="actor", name=agent.sub, iss=agent.iss)
+        await here.store.revoke(
+            what,
+            now_ms=NOW_MS,
+            record=lambda ended: revoked_name_record(what, sessions=ended, now_ms=NOW_MS),
+        )
+        # Each is refused for what it is: one had opened a session, the other never did.
+        assert await here.code(first, now_ms=NOW_MS + ALIVE_MS) == Code.SESSION_REVOKED
+        assert await here.code(second) == Code.SESSION_REVOKED
+        with pytest.raises(Rejected, match="was revoked"):
+            await here.authenticate.examine(second, now_ms=NOW_MS)
+        assert await here.sids() == [session.sid]
+        assert await here.store.restore(what, record=restored_record(what, now_ms=NOW_MS))
+        assert await here.code(second) is None
+        assert await here.code(first) == Code.SESSION_REVOKED
 
 
 async def test_the_other_signature_that_ecdsa_allows_is_the_same_session(tmp_path: Path) -> None:

@@ -217,6 +217,17 @@ def test_a_revoked_session_is_refused_before_any_rule(here: Path, alice: str, ca
     assert (status, answer["allowed"], answer["code"]) == (1, False, "session.revoked")
 
 
+def test_whoever_is_revoked_by_name_is_refused_although_the_credential_opened_no_session_yet(
+    here: Path, foreign: ForeignIssuer, capsys: Said
+) -> None:
+    assert main(["session", "open", "--subject", "bob", "--role", "support", "--for", "1h"]) == 0
+    (here / CREDENTIAL).write_text(foreign_credential(foreign, groups=["support"]))
+    assert main(["revoke", "subject", "carol", "--issuer", "corp"]) == 0
+    capsys.readouterr()
+    status, answer = told(capsys, "--as", f"@{CREDENTIAL}", "orders_get")
+    assert (status, answer["allowed"], answer["code"]) == (1, False, "session.revoked")
+
+
 def test_an_unknown_an_ended_and_a_forged_one_are_refused_before_any_rule(
     here: Path, alice: str, capsys: Said
 ) -> None:

@@ -27,7 +27,7 @@ from broker.policy import Allowed, Refused, rate_key
 from broker.record import Record, timestamp
 from broker.session import Session
 from broker.store import glance
-from broker.store.protocols import StoredSession
+from broker.store.protocols import StoredSession, Unmet
 from broker.tools_toml import load
 
 _MOST = 400
@@ -113,6 +113,9 @@ class _KeptSessions:
 
     async def find(self, sid: str) -> StoredSession | None:
         return glance.stored_session(self.path, sid)
+
+    async def may_open(self, session: Session) -> Unmet | None:
+        return glance.may_open(self.path, session)
 
     async def open_session(self, session: Session, record: Record) -> NoReturn:  # noqa: ARG002
         raise LogUnavailable(_READ_ONLY)

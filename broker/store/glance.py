@@ -10,14 +10,24 @@ from urllib.parse import quote
 from broker.errors import LogUnavailable
 from broker.record import timestamp
 from broker.session import Session
-from broker.store.protocols import StoredSession
-from broker.store.sessions import find_session
+from broker.store import sessions
+from broker.store.file_format import VERSION
+from broker.store.protocols import StoredSession, Unmet
 
 
 def stored_session(path: Path, sid: str) -> StoredSession | None:
     """The session of that id; None also where there is no file. Raises LogUnavailable."""
     with _glance(path) as connection:
-        return None if connection is None else find_session(connection, sid)
+        return None if connection is None else sessions.find_session(connection, sid)
+
+
+def may_open(path: Path, session: Session) -> Unmet | None:
+    """Why a new session would not open; None also where there is no file. Raises LogUnavailable."""
+    with _glance(path) as connection:
+        # Nothing was revoked by name in a file of version 1.
+        if connection is None or connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            return None
+        return sessions.may_open(connection, session)
 
 
 def opened_under(path: Path, session: Session) -> str | None:

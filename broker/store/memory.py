@@ -79,12 +79,21 @@ class MemoryStore:
         self._require_whole()
         if session.sid in self._sessions:
             return self._sessions[session.sid]
-        unmet = self._may_open(session)
+        unmet = await self.may_open(session)
         if unmet is not None:
             return unmet
         self._sessions[session.sid] = StoredSession(session=session, revoked_ms=None)
         self.records.append(record)
         return self._sessions[session.sid]
+
+    async def may_open(self, session: Session) -> Unmet | None:
+        if session.parent is not None:
+            unmet = self._standing(session.parent)
+            if unmet is not None:
+                return unmet
+            if session.expires_s > self._sessions[session.parent].session.expires_s:
+                return Unmet.SESSION_UNKNOWN
+        return Unmet.PRINCIPAL_REVOKED if any(each in self._names for each in names_of(session)) else None
 
     async def find(self, sid: str) -> StoredSession | None:
         return self._sessions.get(sid)
@@ -145,7 +154,7 @@ class MemoryStore:
 
     async def offer(self, offer: Offer, record: Record) -> Unmet | None:
         self._require_whole()
-        unmet = self._may_open(offer.session)
+        unmet = await self.may_open(offer.session)
         if unmet is not None:
             return unmet
         if offer.code_sha256 in self._offers:
@@ -218,15 +227,6 @@ class MemoryStore:
         if stored is None:
             return Unmet.SESSION_UNKNOWN
         return None if stored.revoked_ms is None else Unmet.SESSION_REVOKED
-
-    def _may_open(self, session: Session) -> Unmet | None:
-        if session.parent is not None:
-            unmet = self._standing(session.parent)
-            if unmet is not None:
-                return unmet
-            if session.expires_s > self._sessions[session.parent].session.expires_s:
-                return Unmet.SESSION_UNKNOWN
-        return Unmet.PRINCIPAL_REVOKED if any(each in self._names for each in names_of(session)) else None
 
     def _end(self, reached: set[str], now_ms: int) -> tuple[str, ...]:
         below = set(reached)

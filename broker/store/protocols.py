@@ -164,6 +164,14 @@ class Sessions(Protocol):
         """
         ...
 
+    async def may_open(self, session: Session) -> Unmet | None:
+        """What `open_session` would refuse it for, if its `sid` is new. Nothing is written.
+
+        Raises:
+            LogUnavailable: it cannot be told.
+        """
+        ...
+
     async def find(self, sid: str) -> StoredSession | None: ...
 
     async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:

@@ -138,6 +138,10 @@ class Store:
         )
         return answer
 
+    async def may_open(self, session: Session) -> Unmet | None:
+        answer: Unmet | None = await self.ask(lambda connection: sessions.may_open(connection, session))
+        return answer
+
     async def find(self, sid: str) -> StoredSession | None:
         found: StoredSession | None = await self.ask(
             lambda connection: sessions.find_session(connection, sid)
