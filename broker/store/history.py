@@ -162,10 +162,8 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
             f" (SELECT 1 FROM record e WHERE e.txn = b.txn AND e.event = 'ended') AND {where}"
         )
     else:
-        # A txn and a tenant have indexes of their own; everything else is answered by the wide one, in order.
+        # A txn has an index of its own; everything else is answered by the one wide index, in order.
         source = "record b" if wanted.txn else "record b INDEXED BY record_wide"
-        if wanted.tenant and not wanted.txn:
-            source = "record b INDEXED BY record_tenant"
         if ends:
             where += " AND (SELECT outcome FROM record WHERE txn = b.txn AND event = 'ended') = ?"
             values.append(wanted.outcome)

@@ -27,10 +27,9 @@ CREATE TABLE record (
 -- One wide index in the order of arrival answers every combination of filters without reading a body. All
 -- indexes but that of the rates grow at their end, for a txn begins with its time: a commit writes few
 -- pages, and each page is a part of what a call waits for.
-CREATE INDEX record_wide ON record (time, event, sub, agent, tool, backend, outcome, txn);
+CREATE INDEX record_wide ON record (time, event, sub, agent, tool, backend, outcome, txn, tenant);
 CREATE INDEX record_txn ON record (txn, event) WHERE txn IS NOT NULL;
 CREATE INDEX record_rate ON record (rate_key, time) WHERE rate_key IS NOT NULL;
-CREATE INDEX record_tenant ON record (tenant, time) WHERE tenant IS NOT NULL;
 
 -- A guard against accidents: somebody who can write to the file can drop a trigger. What proves that
 -- nobody did is the tree, and a checkpoint that lies elsewhere.

@@ -150,6 +150,9 @@ def revocations(connection: Connection) -> list[Standing]:
     ]
 
 
+_LONG_OVER_S = 86_400
+"""Most sessions of an old file are long over, and not looked at for a name: no clock is set back so far."""
+
 _REACHED = {
     "session": "sid = :name",
     "subject": "instr(body, :pair) AND json_extract(body, '$.chain[0][0]') = :iss"
@@ -168,9 +171,11 @@ before any JSON is read."""
 def _end(connection: Connection, revocation: Revocation, now_ms: int) -> tuple[str, ...]:
     """Mark what is reached, and everything below it; the `sid` of each that was still alive."""
     pair: list[Json] = [revocation.iss, revocation.name]
+    long_over_s = -1 if revocation.kind == "session" else now_ms // 1000 - _LONG_OVER_S
     rows = connection.execute(
         "WITH RECURSIVE ended (sid) AS ("  # noqa: S608
-        f" SELECT sid FROM session WHERE revoked_ms IS NULL AND {_REACHED[revocation.kind]}"
+        " SELECT sid FROM session WHERE revoked_ms IS NULL AND expires_s > :long_over_s"
+        f" AND {_REACHED[revocation.kind]}"
         " UNION SELECT child.sid FROM ended CROSS JOIN session child ON child.parent = ended.sid)"
         " UPDATE session SET revoked_ms = :now_ms WHERE revoked_ms IS NULL AND sid IN (SELECT sid FROM ended)"
         " RETURNING sid, expires_s",
@@ -179,6 +184,7 @@ def _end(connection: Connection, revocation: Revocation, now_ms: int) -> tuple[s
             "iss": revocation.iss,
             "pair": canonical_json(pair).decode(),
             "now_ms": now_ms,
+            "long_over_s": long_over_s,
         },
     ).fetchall()
     return tuple(sid for sid, expires_s in rows if expires_s > now_ms // 1000)

@@ -4,7 +4,8 @@
 
 ALTER TABLE record ADD COLUMN sid TEXT GENERATED ALWAYS AS (json_extract(body, '$.sid')) VIRTUAL;
 ALTER TABLE record ADD COLUMN tenant TEXT GENERATED ALWAYS AS (json_extract(body, '$.tenant')) VIRTUAL;
-CREATE INDEX record_tenant ON record (tenant, time) WHERE tenant IS NOT NULL;
+DROP INDEX record_wide;
+CREATE INDEX record_wide ON record (time, event, sub, agent, tool, backend, outcome, txn, tenant);
 
 ALTER TABLE session ADD COLUMN parent TEXT;
 ALTER TABLE session ADD COLUMN tenant TEXT;
