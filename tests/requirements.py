@@ -562,6 +562,12 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{PEER_DPOP}test_a_token_that_its_issuer_bound_to_a_key_opens_a_session_with_that_key_alone",
         ),
     ),
+    Clause(
+        "RFC 9449",
+        "5",
+        "What a client gets with a proof is bound to its key, and is of the type DPoP.",
+        (f"{PEER_DELEGATION}test_a_child_that_is_bound_as_it_is_made_is_worth_nothing_without_its_key",),
+    ),
     # ── JWT best current practice, and its successor ────────────────────────
     Clause(
         "RFC 8417",

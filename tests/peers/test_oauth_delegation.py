@@ -105,3 +105,17 @@ async def test_more_than_the_rule_hands_on_and_another_agent_than_it_names_are_r
     nobody = await house.client.exchange(*house.parameters(parent, stranger, tools=["orders_get"]))
     for told in (too_much, nobody):
         assert (told["refused"]["status"], told["refused"]["error"]) == (400, "invalid_request")
+
+
+async def test_a_child_that_is_bound_as_it_is_made_is_worth_nothing_without_its_key(house: House) -> None:
+    """RFC 9449 §5: the proof at `/token` decides what the token is bound to."""
+    parent = await house.session("alice", "orchestrator", "lead")
+    researcher = await house.session("researcher", "researcher", "agent")
+    key, _ = await house.client.new_key()
+    asked = house.parameters(parent, researcher, tools=["orders_get"])
+    given = await house.client.exchange(*asked, dpop=key)
+    assert given["nonce_asked"]
+    answer = given["answer"]
+    assert answer["token_type"].lower() == "dpop"
+    assert (await house.client.call(answer["access_token"]))["refused"]["status"] == 401
+    assert (await house.client.call(answer["access_token"], dpop=key))["status"] == 200
