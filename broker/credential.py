@@ -145,17 +145,18 @@ def _asked_of(rule: RoleRule, issuer: Issuer) -> str:
 
 
 def as_ruled(child: Session, catalog: Catalog) -> Session:
-    """A child, with no role that its parent would not have under the rules of now.
+    """A child, or the session of an assertion, with no role that nobody would have under the rules of now.
 
-    The parent's claims are not at hand. But a rule that gave a role, and is no longer there, gives none.
+    The claims that gave the roles are not at hand. But a rule that gave one, and is no longer there, gives none.
 
     Raises:
-        Rejected: `credential.issuer` where whoever vouched for the subject is trusted no more.
+        Rejected: `credential.issuer` where whoever vouched for the subject is trusted no more, or for
+            another tenant.
     """
-    if child.kind != "child" or child.issuer == "broker":
+    if child.issuer == "broker":
         return child
     issuer = catalog.issuers.get(child.issuer)
-    if issuer is None:
+    if issuer is None or issuer.tenant != child.tenant:
         raise Rejected(Code.CREDENTIAL_ISSUER, "the issuer that vouched for its subject is declared no more")
     rules = tuple((rule.role, _asked_of(rule, issuer)) for rule in issuer.rules)
     standing = tuple(

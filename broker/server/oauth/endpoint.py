@@ -171,6 +171,7 @@ class OAuthEndpoint:
         peer = scope.get("client")
         fields: dict[str, Json] = {
             "sid": None if session is None else session.sid,
+            "tenant": None if session is None else session.tenant,
             "code": refusal.code,
             "reason": refusal.reason,
             "via": self._name,
