@@ -147,7 +147,7 @@ def _asked_of(rule: RoleRule, issuer: Issuer) -> str:
 def as_ruled(child: Session, catalog: Catalog) -> Session:
     """A child, or the session of an assertion, with no role that nobody would have under the rules of now.
 
-    The claims that gave the roles are not at hand. But a rule that gave one, and is no longer there, gives none.
+    The claims that gave them are not at hand. But a rule that gave one, and is no longer there, gives none.
 
     Raises:
         Rejected: `credential.issuer` where whoever vouched for the subject is trusted no more, or for

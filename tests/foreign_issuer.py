@@ -27,7 +27,7 @@ class ForeignIssuer:
     def __init__(self, *kids: str) -> None:
         self.keys = {kid: ec.generate_private_key(ec.SECP256R1()) for kid in kids or ("k1",)}
 
-    def jwks(self) -> dict[str, Any]:
+    def jwks(self, use: str = "sig") -> dict[str, Any]:
         """The JWK Set of all its keys."""
         found: list[dict[str, str]] = []
         for kid, key in self.keys.items():
@@ -37,7 +37,7 @@ class ForeignIssuer:
                     "kty": "EC",
                     "crv": "P-256",
                     "alg": "ES256",
-                    "use": "sig",
+                    "use": use,
                     "kid": kid,
                     "x": part(numbers.x.to_bytes(32)),
                     "y": part(numbers.y.to_bytes(32)),
@@ -57,10 +57,14 @@ class ForeignIssuer:
 
 
 class JwksServer:
-    """A real HTTP server on loopback that counts what it is asked."""
+    """A real HTTP server on loopback that counts what it is asked.
+
+    `documents` has what it answers at certain paths; at all others it answers `body`.
+    """
 
     def __init__(self, document: object, *, tls: ssl.SSLContext | None = None) -> None:
         self.body = json.dumps(document).encode()
+        self.documents: dict[str, object] = {}
         self.status = 200
         self.headers: dict[str, str] = {}
         self.requests: list[str] = []
@@ -75,9 +79,12 @@ class JwksServer:
                 self.send_response(outer.status)
                 for name, value in outer.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(outer.body)))
+                body = outer.body
+                if self.path in outer.documents:
+                    body = json.dumps(outer.documents[self.path]).encode()
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(outer.body)
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
                 pass
@@ -90,9 +97,22 @@ class JwksServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
+    def origin(self) -> str:
+        """Where it is."""
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
     def url(self) -> str:
         """Of the JWK Set."""
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/jwks"
+        return f"{self.origin}/jwks"
+
+    def publish(self, path: str, signer: ForeignIssuer, **changed: object) -> str:
+        """An issuer at this path, with its discovery document and its keys. Its `iss`."""
+        iss = f"{self.origin}{path}"
+        document = {"issuer": iss, "jwks_uri": f"{iss}/keys"} | changed
+        self.documents[f"{path}/.well-known/openid-configuration"] = document
+        self.documents[f"{path}/keys"] = signer.jwks()
+        return iss
 
     def serve(self, document: object) -> None:
         """From now on answer with this."""

@@ -18,6 +18,7 @@ from broker.call import Caller
 from broker.canonical import Json
 from broker.delegate import Delegator
 from broker.exchange import GRANT_TYPE
+from broker.grants import AssertionGrants
 from broker.issue import Issuer
 from broker.jws import encode_part
 from broker.keys import KeyRing
@@ -32,6 +33,7 @@ from broker.server.oauth.children import Children
 from broker.server.oauth.clients import Clients
 from broker.server.oauth.endpoint import OAuthEndpoint
 from broker.server.oauth.exchanges import Exchanges
+from broker.server.oauth.jwt_bearer import GRANT_TYPE as JWT_BEARER, JwtBearer, grant_metadata
 from broker.server.oauth.proving import ProvenKeys
 from broker.server.oauth.token import PATH, Grants, token_metadata
 from broker.server.oauth.txn_tokens import TxnTokens
@@ -154,13 +156,14 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             new_txn=new_txn,
         )
         caller = Caller(issuer=issuer, backends=backends, log=store, now_ms=now_ms, monotonic=time.monotonic)
+        signer = SessionSigner(keys=keys)
         delegator = Delegator(
             catalog=live,
             authenticate=authenticate,
             sessions=store,
             offers=store,
             log=store,
-            sign=SessionSigner(keys=keys),
+            sign=signer,
             now_ms=now_ms,
             new_txn=new_txn,
             new_sid=new_sid,
@@ -192,7 +195,15 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
                 )
             ),
         )
-        grants = Grants({GRANT_TYPE: exchanges})
+        assertions = AssertionGrants(
+            catalog=live,
+            sessions=store,
+            first_uses=store,
+            new_sid=new_sid,
+            issuer_keys=authenticate.issuer_keys,
+        )
+        bearer = JwtBearer(grants=assertions, signer=signer, catalog=live)
+        grants = Grants({GRANT_TYPE: exchanges, JWT_BEARER: bearer})
         clients = Clients(catalog=live, first_uses=store)
         nonce_key = secrets.token_bytes(32)
         proven_keys = ProvenKeys(
@@ -211,7 +222,8 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         }
 
         def oauth_metadata() -> Mapping[str, Json]:
-            return token_metadata(live().broker.issuer, grants, exchanges.detail_types)
+            of_tokens = token_metadata(live().broker.issuer, grants, exchanges.detail_types)
+            return of_tokens | grant_metadata(live())
 
         async def forget_old_backends() -> None:
             await backends.retain(tuple(live().backends.values()))

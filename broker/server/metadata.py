@@ -22,8 +22,18 @@ JWKS_S = 60
 
 
 def protected_resource(catalog: Catalog) -> dict[str, Json]:
-    """RFC 9728 §2: which resource this is, and whose tokens it takes."""
-    issuers = [issuer.issuer for issuer in catalog.issuers.values()]
+    """RFC 9728 §2: which resource this is, and whose tokens it takes.
+
+    Authorization servers are the broker and those whose access tokens are shown as they are: no client gets
+    one from a trust domain, a cluster, a CI system or an identity provider that only asserts.
+    """
+    issuers = [
+        issuer.issuer
+        for issuer in catalog.issuers.values()
+        if issuer.kind in {"jwt", "oidc"}
+        and not issuer.once
+        and issuer.issuer.startswith(("https:", "http:"))
+    ]
     return {
         "resource": f"{catalog.broker.issuer}/mcp",
         "authorization_servers": [catalog.broker.issuer, *issuers],

@@ -18,6 +18,7 @@ from broker.loopback import is_loopback
 from broker.server import metadata
 from broker.server.app import Broker
 from broker.server.gate import Gate
+from broker.server.oauth.jwt_bearer import AUTHORIZE, nothing_begins_here
 from broker.server.oauth.spending import spending_doors
 from broker.server.short_way import InJson, ShortWay
 
@@ -127,6 +128,7 @@ def web(broker: Broker, *, host: str) -> Web:
             Route("/sse", sse_gate),
             Mount("/messages/", messages_gate),
             *spending.routes,
+            Route(AUTHORIZE, nothing_begins_here),
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from broker.assertion import Wanted
 from broker.canonical import Json
 from broker.catalog import Catalog
@@ -12,6 +15,7 @@ from broker.server.oauth.endpoint import Asked, Told
 from broker.session_signer import SessionSigner
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+AUTHORIZE = "/authorize"
 ID_JAG_PROFILE = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 _OF_THE_GRANT = ("credential.", "session.")
@@ -80,6 +84,23 @@ class JwtBearer:
 
 
 def grant_metadata(catalog: Catalog) -> dict[str, Json]:
-    """What the metadata of the authorization server says of identity assertions (ID-JAG §7)."""
-    taken = any(issuer.kind == "id-jag" for issuer in catalog.issuers.values())
-    return {"authorization_grant_profiles_supported": [ID_JAG_PROFILE]} if taken else {}
+    """What the metadata of the authorization server says of identity assertions (ID-JAG §7).
+
+    An authorization endpoint is named because clients of that grant, the MCP SDK's among them, read no
+    metadata without one; RFC 8414 §2 asks for none here. It says no: see `nothing_begins_here`.
+    """
+    if all(issuer.kind != "id-jag" for issuer in catalog.issuers.values()):
+        return {}
+    return {
+        "authorization_grant_profiles_supported": [ID_JAG_PROFILE],
+        "authorization_endpoint": f"{catalog.broker.issuer}{AUTHORIZE}",
+    }
+
+
+async def nothing_begins_here(_request: Request) -> Response:
+    """No grant begins with a browser (RFC 6749 §4.1.2.1), and nobody is sent anywhere: no redirect."""
+    body = {
+        "error": "unsupported_response_type",
+        "error_description": "Nobody signs in here. Sessions are opened by assertion, at the token endpoint.",
+    }
+    return JSONResponse(body, status_code=400, headers={"cache-control": "no-store"})
