@@ -17,9 +17,6 @@ from broker.session import Session
 TOOL = "delegate"
 """The built-in tool by which an agent hands on; no name for a tool of a catalog."""
 
-CLAIM_CODE = "urn:tool-token-broker:token-type:claim-code"
-"""A claim code, where RFC 8693 §3 asks for the type of a token."""
-
 MAX_CONDITIONS = 16 * 1024
 """Bytes of the conditions of one step, as canonical JSON. Each call of the child is held against them."""
 

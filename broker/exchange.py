@@ -19,6 +19,10 @@ JWT = "urn:ietf:params:oauth:token-type:jwt"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105
 TXN_TOKEN = "urn:ietf:params:oauth:token-type:txn_token"  # noqa: S105
 
+CLAIM_CODE = "urn:tool-token-broker:token-type:claim-code"
+"""Kind of subject token: what the tool `delegate` answers with. It opens the session that was offered, for
+the agent that proves itself with the actor token."""
+
 TAKEN_TYPES = frozenset({ACCESS_TOKEN, JWT, ID_TOKEN})
 """Kinds of a subject or an actor token: all of them are JWTs that open a session."""
 
@@ -119,7 +123,7 @@ def exchange_request(parameters: Parameters) -> ExchangeRequest:
     if not subject_token:
         raise _malformed("`subject_token` is missing")
     subject_token_type = _one(parameters, "subject_token_type")
-    if subject_token_type not in TAKEN_TYPES:
+    if subject_token_type not in TAKEN_TYPES | {CLAIM_CODE}:
         problem = "is missing" if not subject_token_type else "is of a kind that is not taken here"
         raise _malformed(f"`subject_token_type` {problem}")
     # 2. Actor.

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -63,7 +64,8 @@ class Interrupts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What runs. `ports` has `broker`, `orders`, `warehouse`, and `tap`, which a scene may listen on.
+    """What runs. `ports` has `broker`, `orders`, `warehouse`, `deploys`, and `tap` and `ci`, on which a scene
+    may listen.
 
     Attributes:
         config: the tools.toml in use: the one of this repository, with other ports.
@@ -78,8 +80,13 @@ class Stage:
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
 
     @property
+    def origin(self) -> str:
+        """The broker's issuer identifier."""
+        return f"http://127.0.0.1:{self.ports['broker']}"
+
+    @property
     def mcp_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports['broker']}/mcp"
+        return f"{self.origin}/mcp"
 
     def broker(self, *words: str) -> str:
         """Run one `broker` command to its end; what it printed."""
@@ -107,9 +114,29 @@ class Stage:
         )
         return files
 
-    def start_agent(self, script: Path, credential: Path, *words: str) -> Process:
-        """An agent in a process of its own, with nothing but its credential."""
-        environment = {"BROKER_CREDENTIAL_FILE": str(credential), "PATH": os.environ["PATH"]}
+    def exchange(self, subject: str, actor: str) -> str:
+        """A child session's credential (RFC 8693), for an agent that shows its own beside its parent's."""
+        jwt = "urn:ietf:params:oauth:token-type:jwt"
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "audience": self.origin,
+            "subject_token": subject,
+            "subject_token_type": jwt,
+            "actor_token": actor,
+            "actor_token_type": jwt,
+        }
+        request = urllib.request.Request(f"{self.origin}/token", urllib.parse.urlencode(form).encode())  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310 - loopback
+                return str(json.load(answer)["access_token"])
+        except urllib.error.HTTPError as error:
+            raise Surprise(f"no exchange: {error.read().decode()}") from None
+
+    def start_agent(self, script: Path, credential: Path | None, *words: str) -> Process:
+        """An agent in a process of its own, with nothing but its credential, if it has one."""
+        environment = {"PATH": os.environ["PATH"]}
+        if credential is not None:
+            environment["BROKER_CREDENTIAL_FILE"] = str(credential)
         return self._start([sys.executable, str(script), *words], name=str(script), environment=environment)
 
     def heard(self, agent: Process) -> list[dict[str, Any]]:
@@ -172,18 +199,20 @@ class Stage:
 
 
 @contextmanager
-def staged(*, tapped: bool = False) -> Generator[Stage]:
+def staged(*, tapped: bool = False, rules: Path | None = None) -> Generator[Stage]:
     """Set the stage, and clear it. What listens has been started; `Stage.wait_for` waits until it does.
 
     Args:
         tapped: the broker reaches the orders backend through `ports["tap"]`.
+        rules: what is added to the tools.toml; with a backend `deploys` in it, that one runs as well.
     """
     with (
         _signals() as interrupts,
         tempfile.TemporaryDirectory(prefix="broker-") as folder,
         ExitStack() as at_the_end,
     ):
-        ports = free_ports("broker", "orders", "warehouse", "tap")
+        ports = free_ports("broker", "orders", "warehouse", "deploys", "tap", "ci")
+        more = "" if rules is None else rules.read_text(encoding="utf-8")
         stage = Stage(
             folder=Path(folder),
             config=Path(folder, "tools.toml"),
@@ -193,21 +222,29 @@ def staged(*, tapped: bool = False) -> Generator[Stage]:
         )
         at_the_end.callback(_clear, stage)
         stage.elsewhere.parent.mkdir()
-        stage.config.write_text(_config(stage, "tap" if tapped else "orders"), encoding="utf-8")
+        stage.config.write_text(_config(stage, "tap" if tapped else "orders", more), encoding="utf-8")
         issuer = f"http://127.0.0.1:{ports['broker']}"
         # All at once: what takes time is that each of them imports what it needs.
         stage.serve("broker", [BROKER, "serve", "--config", str(stage.config)])
-        for name in ("orders", "warehouse"):
+        deploys = ("deploys",) if "[backends.deploys]" in more else ()
+        for name in ("orders", "warehouse", *deploys):
             service = [sys.executable, str(HERE / "backends" / f"{name}.py"), "--port", str(ports[name])]
             keys = ["--issuer", issuer, "--jwks", f"{issuer}/.well-known/jwks.json"]
             stage.serve(name, [*service, *keys, "--spends", f"sqlite:{folder}/broker.db"])
         yield stage
 
 
-def _config(stage: Stage, orders: str) -> str:
-    """The repository's own tools.toml, on this stage's ports."""
-    text = (HERE.parent / "tools.toml").read_text(encoding="utf-8")
-    for port, name in (("8700", "broker"), ("8701", orders), ("8702", "warehouse")):
+def _config(stage: Stage, orders: str, more: str) -> str:
+    """The repository's own tools.toml and what a scene adds to it, on this stage's ports."""
+    text = (HERE.parent / "tools.toml").read_text(encoding="utf-8") + "\n" + more
+    places = (
+        ("8700", "broker"),
+        ("8701", orders),
+        ("8702", "warehouse"),
+        ("8703", "deploys"),
+        ("8704", "ci"),
+    )
+    for port, name in places:
         text = re.sub(rf"(127\.0\.0\.1):{port}\b", rf"\1:{stage.ports[name]}", text)
     return text.replace("[broker]\n", f'[broker]\ncheckpoint_file = "{stage.elsewhere}"\n', 1)
 

@@ -18,12 +18,18 @@ def normal(text: str) -> str:
         (r"127\.0\.0\.1:\d+", "BROKER"),
         (r"token [A-Za-z0-9_-]{22}", "token JTI"),
         (r"after \d+ ms", "after SOME ms"),
+        (r"\b[A-Za-z0-9_-]{22}\b(?=  |\n|:)", "SID"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
+        (r"record \d+", "record SOME"),
     ):
         text = re.sub(pattern, name, text)
     return text
 
 
-@pytest.mark.parametrize("name", ["scripted", "pydantic_ai"])
+EXAMPLES = ["ci_deploy", "orchestrator", "pydantic_ai", "scripted", "stolen_session"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_agent_gives_the_log_that_lies_beside_it(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(AGENTS / "run.py"), name],
@@ -38,7 +44,7 @@ def test_an_agent_gives_the_log_that_lies_beside_it(name: str) -> None:
 
 def test_each_agent_has_a_readme_and_a_log() -> None:
     folders = {path.parent.name for path in AGENTS.glob("*/*_agent.py")}
-    assert folders == {"scripted", "pydantic_ai"}
+    assert folders == set(EXAMPLES)
     for name in folders:
         assert (AGENTS / name / "README.md").is_file()
         assert (AGENTS / name / "log.txt").is_file()

@@ -174,6 +174,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         server = BrokerServer(
             calls=caller, offers=delegator, lists=lists, log=store, catalog=live, turns=turns, now_ms=now_ms
         )
+        children = Children(delegator, authenticate=authenticate, catalog=live, now_ms=now_ms)
         exchanges = Exchanges(
             issuer=issuer,
             authenticate=authenticate,
@@ -181,7 +182,8 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             log=store,
             turns=turns,
             now_ms=now_ms,
-            children=Children(delegator, authenticate=authenticate, catalog=live, now_ms=now_ms),
+            children=children,
+            redeems=children.redeem,
             transaction_tokens=TxnTokens(
                 TxnIssuer(
                     catalog=live,

@@ -5,7 +5,8 @@ from typing import Any
 from broker.catalog import Catalog
 from broker.delegate import Offered
 from broker.delegate_arguments import INPUT
-from broker.delegation import CLAIM_CODE, TOOL, agents_of, may_delegate
+from broker.delegation import TOOL, agents_of, may_delegate
+from broker.exchange import CLAIM_CODE
 from broker.record import timestamp
 from broker.session import Session
 

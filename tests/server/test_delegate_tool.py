@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from broker_process import (
     ERAS,
@@ -103,6 +104,49 @@ async def test_an_agent_hands_on_by_a_claim_code_and_the_other_one_calls_with_wh
     allowed = [each for each in place.records() if each["event"] == "allowed"][-1]
     inner = {"iss": "http://127.0.0.1:8700", "sub": "boss"}
     assert allowed["act"] == {"iss": "http://127.0.0.1:8700", "sub": "researcher", "act": inner}
+
+
+async def test_a_claim_code_is_redeemed_at_the_token_endpoint_by_its_agent_alone(served: Served) -> None:
+    place = served.place
+    async with served.client(place.open_session("alice", "boss", "manager")) as client:
+        made = await client.call_tool("delegate", LOOK_UP)
+    facts: dict[str, Any] = made.structured_content or {}
+    jwt = "urn:ietf:params:oauth:token-type:jwt"
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "audience": "http://127.0.0.1:8700",
+        "subject_token": facts["claim_code"],
+        "subject_token_type": facts["subject_token_type"],
+        "actor_token_type": jwt,
+    }
+    researcher = {"actor_token": place.open_session("researcher", "researcher", "support")}
+    stranger = {"actor_token": place.open_session("mallory", "mallory", "support")}
+    async with httpx2.AsyncClient(base_url=served.url.removesuffix("/mcp")) as http:
+
+        async def redeem(**changed: str) -> httpx2.Response:
+            return await http.post("/token", data={**form, **changed})
+
+        nobody = await http.post(
+            "/token", data={key: value for key, value in form.items() if key != "actor_token_type"}
+        )
+        assert (nobody.status_code, nobody.json()["error"]) == (400, "invalid_request")
+        for refused in (
+            await redeem(**stranger),
+            await redeem(**researcher, subject_token="x" * 43),
+            await redeem(**researcher, scope="orders:read"),
+            await redeem(**researcher, client_id="mallory"),
+            await redeem(**researcher, audience="https://orders.example.com"),
+        ):
+            assert refused.status_code == 400, refused.text
+        # A stranger hears what whoever guesses hears.
+        guessed, taken = await redeem(**researcher, subject_token="x" * 43), await redeem(**stranger)
+        assert guessed.json() == taken.json()
+        redeemed = await redeem(**researcher)
+        assert redeemed.status_code == 200, redeemed.text
+        assert (await redeem(**researcher)).status_code == 400
+    async with served.client(redeemed.json()["access_token"]) as client:
+        assert await names(client) == ["orders_get"]
+        assert not (await client.call_tool("orders_get", {"order_id": "42"})).is_error
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -1,4 +1,5 @@
-"""A session for a narrower one (RFC 8693 with the broker as the target): the flow of `delegate.Delegator`."""
+"""A session for a narrower one, or for a claim code (RFC 8693 with the broker as the target): the flows of
+`delegate.Delegator`."""
 
 from collections.abc import Callable
 
@@ -69,6 +70,40 @@ class Children:
             actor_credential=request.actor_token,
             client=asked.client,
             jkt=asked.jkt,
+        )
+        if isinstance(opened, Denied):
+            return refusal_of_decision(opened.refused)
+        return Answer(status=200, body=self._answer(opened, request, catalog))
+
+    async def redeem(self, request: ExchangeRequest, asked: Asked) -> Told:
+        """The session that a claim code stands for, or why there is none.
+
+        1. The agent shows its own credential; and there is nothing else to ask for: what it gets was said
+           when it was offered.
+        2. A client that proves or says who it is, is that agent.
+        3. The delegation proves, records and opens: see `Delegator.redeem`.
+
+        Raises:
+            Rejected, LogUnavailable.
+        """
+        # 1. The agent.
+        if request.actor_token is None:
+            raise Rejected(
+                Code.EXCHANGE_MALFORMED, "a claim code is redeemed with an `actor_token`: the agent's own"
+            )
+        if request.scope or request.detail is not None:
+            raise Rejected(
+                Code.EXCHANGE_MALFORMED, "what a claim code stands for was said when it was offered"
+            )
+        # 2. Itself.
+        catalog = self._catalog()
+        claimed = asked.form.one("client_id")
+        if asked.client is not None or claimed:
+            actor = await self._authenticate(request.actor_token, now_ms=asked.now_ms, jkt=asked.jkt)
+            require_agent({actor.chain.subject.sub}, asked.client, claimed, catalog)
+        # 3. Prove, record, open.
+        opened = await self._delegator.redeem(
+            request.subject_token, actor_credential=request.actor_token, jkt=asked.jkt
         )
         if isinstance(opened, Denied):
             return refusal_of_decision(opened.refused)

@@ -8,6 +8,7 @@ from broker.canonical import Json
 from broker.catalog import Backend, Catalog, Client
 from broker.errors import Code, Rejected
 from broker.exchange import (
+    CLAIM_CODE,
     DETAIL_TYPES,
     TXN_TOKEN,
     ExchangeRequest,
@@ -42,6 +43,14 @@ class OtherExchange(Protocol):
         ...
 
 
+class Redeems(Protocol):
+    """Opens the session that a claim code stands for."""
+
+    async def __call__(self, request: ExchangeRequest, asked: Asked) -> Told:
+        """The answer. Raises Rejected, LogUnavailable."""
+        ...
+
+
 class Exchanges:
     """`grant_type=urn:ietf:params:oauth:grant-type:token-exchange`."""
 
@@ -55,10 +64,12 @@ class Exchanges:
         turns: Turns,
         now_ms: Callable[[], int],
         children: OtherExchange | None = None,
+        redeems: Redeems | None = None,
         transaction_tokens: Handler | None = None,
     ) -> None:
         """Args:
         children: where the broker itself is the target; None: nothing is handed on here.
+        redeems: where the subject token is a claim code; None: there are none.
         transaction_tokens: where one is asked for; None: there are none.
         """
         self._issuer = issuer
@@ -68,6 +79,7 @@ class Exchanges:
         self._turns = turns
         self._now_ms = now_ms
         self._children = children
+        self._redeems = redeems
         self._transaction_tokens = transaction_tokens
 
     @property
@@ -80,7 +92,8 @@ class Exchanges:
 
         1. The form is an exchange, whole and of known parts. One for a transaction token has parameters, and
            kinds of subject token, of its own.
-        2. The subject token opens a session; if that is bound to a key, the request proved to have it.
+        2. The subject token opens a session; if that is bound to a key, the request proved to have it. A
+           claim code opens the one that was offered, for the agent that its own token proves.
         3. What is asked for has a flow of its own: a child session, or a call token.
 
         Whoever has no session learns nothing of targets and tools.
@@ -95,6 +108,10 @@ class Exchanges:
             return await self._transaction_tokens(asked)
         request = exchange_request(asked.form.parameters)
         # 2. A session.
+        if request.subject_token_type == CLAIM_CODE:
+            if self._redeems is None or target_of(request, self._catalog()) != "broker":
+                raise Rejected(Code.EXCHANGE_TARGET, "a claim code is redeemed with the broker as the target")
+            return await self._redeems(request, asked)
         session = await self._authenticate(request.subject_token, now_ms=asked.now_ms, jkt=asked.jkt)
         try:
             # 3. One flow.
