@@ -26,6 +26,7 @@ from broker_process import (
 from foreign_issuer import ForeignIssuer
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from proof_client import ProofKey, Prover
 
 pytestmark = pytest.mark.anyio
 
@@ -70,13 +71,13 @@ def served(asking: Served) -> Served:
     return asking
 
 
-def signed_in(*, acr: str | None = None, ago: int | None = None) -> str:
+def signed_in(*, acr: str | None = None, ago: int | None = None, **more: Any) -> str:
     """A credential of somebody who signed in like that, that many seconds ago."""
     now = int(time.time())
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "client_id": "bot", "groups": ["support"]}
     claims |= {"iat": now, "exp": now + 600, "jti": f"{time.monotonic_ns()}"}  # type: ignore[dict-item]
     said = {"acr": acr, "auth_time": None if ago is None else now - ago}
-    return CORP.sign({**claims, **{name: value for name, value in said.items() if value is not None}})
+    return CORP.sign({**claims, **more, **{name: value for name, value in said.items() if value is not None}})
 
 
 class Browser(httpx2.Auth):
@@ -220,6 +221,17 @@ async def test_the_short_way_challenges_as_the_long_one_does(served: Served) -> 
     assert len({answer.headers["www-authenticate"] for answer in answers[1:]}) == 1
     assert {answer.json()["id"] for answer in answers} == {1}
     assert [record["event"] for record in calls()] == ["allowed", *["refused"] * 3]
+
+
+async def test_who_proved_a_key_is_challenged_in_that_scheme(served: Served) -> None:
+    key = ProofKey()
+    prover = Prover(key, signed_in(cnf={"jkt": key.jkt}))
+    async with httpx2.AsyncClient(base_url=served.url, auth=prover, timeout=LIMIT_S) as http:
+        post = modern_post("tools/call", {"name": "orders_refund", "arguments": REFUND})
+        answer = await http.post("/mcp", **post)
+    assert answer.status_code == 401
+    said = challenge_of(answer)
+    assert (said["scheme"], said["error"]) == ("DPoP", "insufficient_user_authentication")
 
 
 @pytest.mark.parametrize("era", ERAS)
