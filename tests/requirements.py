@@ -364,6 +364,12 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (f"{ENDPOINT}test_the_metadata_says_what_there_is",),
     ),
     Clause(
+        "RFC 6585",
+        "4",
+        "Too many calls are answered with 429, and with how long to wait.",
+        (f"{ENDPOINT}test_a_rate_that_is_used_up_is_told_with_a_time_to_come_again",),
+    ),
+    Clause(
         "RFC 8414",
         "2",
         "The token endpoint, its grants and ways to authenticate are in the metadata; none is an algorithm.",
