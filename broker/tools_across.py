@@ -66,6 +66,13 @@ class Across:
             problem = "needs `trust_domain` in [broker]: a transaction token says where it is good"
             self._mistakes.note(at, problem)
 
+    def require_spender(self, at: KeyPath, backend: str) -> None:
+        """Where nobody may introspect, no token of the backend could ever be spent."""
+        clients = self._names("clients")
+        if not any(entry_at(self._document, "clients", name, "backend") == backend for name in clients):
+            problem = f"no client has `backend = {backend!r}`, so nobody could ask for a token's one use"
+            self._mistakes.note(at, problem)
+
     def require_grants(self, at: KeyPath) -> None:
         """By what the file says: grants that were left out for a mistake of theirs are not none."""
         if not entry_at(self._document, *at, "grants"):

@@ -91,6 +91,8 @@ class Values(Parts):
             )
             self._mistakes.note((*at, "audience"), problem)
         self._across.require_own_audience((*at, "audience"), model.audience)
+        if model.single_use == "introspect":
+            self._across.require_spender((*at, "single_use"), str(at[-1]))
         if not 1 <= model.timeout <= 600:  # noqa: PLR2004 - ten minutes
             self._mistakes.note((*at, "timeout"), "must be between 1s and 10m")
         self._require_size((*at, "max_response"), model.max_response, MAX_RESPONSE)
