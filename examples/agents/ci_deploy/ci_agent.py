@@ -3,7 +3,8 @@
     python ci_agent.py CI_URL BROKER_ORIGIN REF VERSION
 
 1. The CI system signs a token that says which job this is.
-2. The broker exchanges it for a session that may deploy this version, and nothing else, for two minutes.
+2. The broker opens a session for it, once (RFC 7523), and exchanges that for one that may deploy this
+   version, and nothing else, for two minutes (RFC 8693).
 3. That session is exchanged for a token that is good for one request, which the job sends itself.
 """
 
@@ -13,12 +14,20 @@ from typing import Any
 
 import httpx2
 
+BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
 class Refused(Exception):
     """The broker said no, and why."""
+
+
+def granted(http: httpx2.Client, origin: str, form: dict[str, str]) -> dict[str, Any]:
+    answer = http.post(f"{origin}/token", data=form)
+    if answer.status_code != httpx2.codes.OK:
+        raise Refused(answer.json()["error_description"])
+    return dict(answer.json())
 
 
 def exchange(
@@ -31,10 +40,7 @@ def exchange(
         "audience": audience,
         "authorization_details": json.dumps([detail]),
     }
-    answer = http.post(f"{origin}/token", data=form)
-    if answer.status_code != httpx2.codes.OK:
-        raise Refused(answer.json()["error_description"])
-    return dict(answer.json())
+    return granted(http, origin, form)
 
 
 def deploy(ci: str, origin: str, ref: str, version: str) -> dict[str, Any]:
@@ -44,7 +50,8 @@ def deploy(ci: str, origin: str, ref: str, version: str) -> dict[str, Any]:
         # 2. One narrow right.
         only = {"deploy": {"properties": {"version": {"const": version}}}}
         part = {"type": "delegation", "tools": ["deploy"], "arguments": only, "expires_in": 120}
-        session = exchange(http, origin, token, origin, part)["access_token"]
+        job = granted(http, origin, {"grant_type": BEARER, "assertion": token})["access_token"]
+        session = exchange(http, origin, job, origin, part)["access_token"]
         # 3. One request.
         call = {
             "type": "tool_call",
