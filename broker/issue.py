@@ -113,6 +113,7 @@ class Issuer:
         catalog: the catalog that holds now; asked once a call, so that one call sees one.
         now_ms: Unix time in milliseconds.
         new_jti: 128 random bits as text.
+        jkt: thumbprint of the key that the broker proves to backends which ask for that.
         new_txn: an id that grows with time: the log's indexes then grow at their end.
     """
 
@@ -123,6 +124,7 @@ class Issuer:
     now_ms: Callable[[], int]
     new_jti: Callable[[], str]
     new_txn: Callable[[], str]
+    jkt: str | None = None
 
     async def issue(self, ask: Ask) -> Issued | Denied:
         """Issue a token for one call, or say why not. Either way it is in the log first.
@@ -175,7 +177,8 @@ class Issuer:
         # 3. Chain.
         chain = session.chain
 
-        # 4. Log.
+        # 4. Log. Who asked for a token of its own has proved a key; else it is the broker that sends it.
+        bind = self.jkt if ask.bind is None and tool.backend.dpop else ask.bind
         jti = self.new_jti()
         iat = at.now_ms // 1000
         exp = min(iat + tool.ttl_s, session.expires_s)
@@ -198,7 +201,7 @@ class Issuer:
             ),
             "jti": jti,
             "exp": exp,
-            "jkt": ask.bind,
+            "jkt": bind,
             "via": ask.via,
             "client": ask.client,
             "txn_token": (tool.backend.txn_token and ask.via is None) or None,
@@ -243,7 +246,7 @@ class Issuer:
             acr=session.acr,
             amr=session.amr,
             auth_time=session.auth_time,
-            jkt=ask.bind,
+            jkt=bind,
         )
         return Issued(
             token=self.minter.mint(claims),

@@ -72,7 +72,11 @@ def _header(kid: str, typ: str) -> str:
 
 
 def _sign(key: SigningKey, typ: str, payload: dict[str, Json]) -> str:
-    signing_input = f"{_header(key.kid, typ)}.{encode_part(canonical_json(payload))}"
-    r, s = decode_dss_signature(key.private_key.sign(signing_input.encode("ascii"), _SHA256))
+    return es256(key.private_key, f"{_header(key.kid, typ)}.{encode_part(canonical_json(payload))}")
+
+
+def es256(key: ec.EllipticCurvePrivateKey, signing_input: str) -> str:
+    """The compact JWS over an encoded header and payload."""
+    r, s = decode_dss_signature(key.sign(signing_input.encode("ascii"), _SHA256))
     # RFC 7518 §3.4: r and s as 32 bytes each, not the DER that the library gives.
     return f"{signing_input}.{encode_part(r.to_bytes(32) + s.to_bytes(32))}"

@@ -118,6 +118,7 @@ class BackendSection(Section):
     max_response: Size = 1024 * 1024
     max_concurrent: Annotated[int, Field(ge=1, le=4096)] = 64
     single_use: Literal["kit", "introspect"] = "kit"
+    dpop: bool = False
     unchecked_bodies: bool = False
     txn_token: bool = False
 

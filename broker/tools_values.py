@@ -108,6 +108,7 @@ class Values(Parts):
             timeout_s=model.timeout,
             max_response_bytes=model.max_response,
             max_concurrent=model.max_concurrent,
+            dpop=model.dpop,
             single_use=model.single_use,
             unchecked_bodies=model.unchecked_bodies,
             txn_token=model.txn_token,

@@ -21,6 +21,7 @@ from broker.canonical import MAX_DEPTH, Json
 from broker.catalog import Backend, Tool
 from broker.errors import BackendFailed, Code
 from broker.plain_text import plain
+from broker.prove import ProofKey
 from broker.request import PlannedRequest
 from broker.txn_token import TXN_HEADER
 
@@ -37,20 +38,23 @@ LARGE = 16 * 1024
 """Bytes of an answer. Of 64 KiB the worst (deep lists, numbers with a point) held up the loop for 80 ms."""
 
 REMOVED = "[token removed]"
+_NONCE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,512}")
+_ASKS_FOR_NONCE = re.compile(r'DPoP\b.*\berror="use_dpop_nonce"', re.IGNORECASE)
 _CODED = re.compile("%[0-9A-Fa-f]{2}")
 
 
 class HttpBackends:
     """A pool of connections for each backend. Implements `Backends`."""
 
-    def __init__(self) -> None:
+    def __init__(self, proof_key: ProofKey | None = None) -> None:
+        self._proof_key = proof_key
         self._pools: dict[Backend, _Pool] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls) -> "AsyncGenerator[HttpBackends]":
+    async def open(cls, proof_key: ProofKey | None = None) -> "AsyncGenerator[HttpBackends]":
         """Open; on the way out, close every connection."""
-        backends = cls()
+        backends = cls(proof_key)
         try:
             yield backends
         finally:
@@ -72,14 +76,16 @@ class HttpBackends:
         """Make the one request. See `Backends.send`."""
         pool = self._pools.get(tool.backend)
         if pool is None:
-            pool = self._pools[tool.backend] = _Pool(tool.backend)
+            pool = self._pools[tool.backend] = _Pool(tool.backend, self._proof_key)
         return await pool.send(tool, request, token, txn_token=txn_token)
 
 
 class _Pool:
     """The connections of one backend; what is wrong with it stays with it."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, proof_key: ProofKey | None) -> None:
+        self._proof_key = proof_key if backend.dpop else None
+        self._nonce: str | None = None
         self._name = backend.name
         self._places = anyio.Semaphore(backend.max_concurrent, fast_acquire=True)
         self._calls = 0
@@ -117,6 +123,9 @@ class _Pool:
         1. There is a place among those that may be under way; a wait for one is bounded.
         2. Method, URL, body and headers are the planned ones, to the byte; the tokens are added last, each
            in a header of its own, so that no declared header can stand beside it.
+           Where the backend asks for it, a proof of the key that the token is bound to goes with it, made
+           with the nonce that it last gave. One that answers 401 `use_dpop_nonce` has spent nothing, and says
+           so (RFC 9449 §9): the same request is sent once more, with the nonce of that answer.
         3. No redirect is followed: the token is for one request, and the agent for one backend.
         4. What comes back is bounded, is what its type and the tool say, and has the tokens cut from it.
 
@@ -134,7 +143,7 @@ class _Pool:
                 if self._session.closed:
                     message = f"The backend {self._name} is not called any more: the broker stops."
                     raise BackendFailed(Code.BACKEND_UNREACHABLE, message)
-                return await self._exchange(tool, request, token, txn_token)
+                return await self._exchange(tool, request, token, txn_token, again=True)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 failure = self._failure(error)
             finally:
@@ -156,13 +165,21 @@ class _Pool:
             raise BackendFailed(Code.BACKEND_BUSY, message) from None
 
     async def _exchange(
-        self, tool: Tool, request: PlannedRequest, token: str, txn_token: str | None
+        self, tool: Tool, request: PlannedRequest, token: str, txn_token: str | None, *, again: bool
     ) -> Answer:
         # 2. The request.
         headers = CIMultiDict(request.headers)
         headers[ACCEPT] = "application/json"
         headers[ACCEPT_ENCODING] = "identity"
-        headers[AUTHORIZATION] = f"Bearer {token}"
+        # Others may learn of a nonce while this request is under way.
+        used = self._nonce
+        if self._proof_key is None:
+            headers[AUTHORIZATION] = f"Bearer {token}"
+        else:
+            headers[AUTHORIZATION] = f"DPoP {token}"
+            headers["DPoP"] = self._proof_key.proof(
+                htm=request.method, url=request.url, token=token, nonce=used
+            )
         tokens: tuple[str, ...] = (token,)
         if txn_token is not None:
             headers[TXN_HEADER] = txn_token
@@ -175,11 +192,15 @@ class _Pool:
             allow_redirects=False,
         ) as response:
             status = response.status
+            challenged = self._proof_key is not None and again and self._learns(response, used)
             # 3. Redirects.
             if 300 <= status < 400:  # noqa: PLR2004 - RFC 9110 §15.4
                 message = f"The backend {self._name} redirects (HTTP {status}); that is not followed."
                 raise BackendFailed(Code.BACKEND_REDIRECT, message)
             # 4. The answer.
+            if challenged:
+                response.close()
+                return await self._exchange(tool, request, token, txn_token, again=False)
             if not 200 <= status < 600:  # noqa: PLR2004 - RFC 9110 §15; 101 would be another protocol
                 raise self._nonsense(f"answered with the status {status}")
             if response.headers.get(CONTENT_ENCODING, "identity").lower() != "identity":
@@ -190,6 +211,15 @@ class _Pool:
                 # Beside the loop, so that it holds up nobody else.
                 return await anyio.to_thread.run_sync(self._answer, tool, status, kind, body, tokens)
             return self._answer(tool, status, kind, body, tokens)
+
+    def _learns(self, response: aiohttp.ClientResponse, used: str | None) -> bool:
+        """Keep the nonce of an answer; whether the answer asks for the request with that, and not `used`."""
+        nonces = response.headers.getall("DPoP-Nonce", [])
+        if len(nonces) != 1 or not _NONCE.fullmatch(nonces[0]) or nonces[0] == used:
+            return False
+        self._nonce = nonces[0]
+        challenge = response.headers.get("WWW-Authenticate", "")
+        return response.status == 401 and _ASKS_FOR_NONCE.match(challenge) is not None  # noqa: PLR2004 - RFC 9449 §9
 
     async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
         too_large = BackendFailed(

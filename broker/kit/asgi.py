@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from broker.dpop import ALGS
 from broker.errors import Code, Rejected, Usage
 from broker.kit.actions import Actions, Table, action_of
 from broker.kit.body import Body, Gone, Message, Receive
@@ -84,6 +85,11 @@ _ANSWERS = {
     Code.TOKEN_MISSING: _Answer(status=401, error="invalid_token", challenge="Bearer"),
     Code.TOKEN_ACTION: _Answer(
         status=403, error="insufficient_scope", challenge='Bearer error="insufficient_scope"'
+    ),
+    Code.TOKEN_PROOF: _Answer(
+        status=401,
+        error="invalid_dpop_proof",
+        challenge=f'DPoP error="invalid_dpop_proof", algs="{ALGS}"',
     ),
     Code.TOKEN_KEYS_UNAVAILABLE: _Answer(status=503, error="temporarily_unavailable", retry=True),
     Code.SPENDS_UNAVAILABLE: _Answer(status=503, error="temporarily_unavailable", retry=True),
@@ -183,7 +189,7 @@ class BrokerTokens:
         )
 
     async def _verify(self, scope: Scope, body: Body) -> Verified:
-        token = _bearer(scope["headers"])
+        token, proofs = _shown(scope["headers"])
         path = self._path(scope)
         if not self._looked:
             self._look()
@@ -193,6 +199,7 @@ class BrokerTokens:
             method=scope["method"],
             target=self._target(scope),
             body=body.read,
+            proofs=proofs,
         )
 
     def _look(self) -> None:
@@ -247,8 +254,9 @@ def _require_same_call(txn_token: TxnToken | None, verified: Verified) -> None:
         raise Rejected(Code.TOKEN_REQUEST, "the transaction token is of another call than the call token")
 
 
-def _bearer(headers: list[tuple[bytes, bytes]]) -> str:
-    """The token of the one `Authorization` header (RFC 6750 §2.1). Raises Rejected."""
+def _shown(headers: list[tuple[bytes, bytes]]) -> tuple[str, list[str] | None]:
+    """The token of the one `Authorization` header (RFC 6750 §2.1, RFC 9449 §7.1), and the proofs with one of
+    the scheme DPoP. Raises Rejected."""
     values = [value for name, value in headers if name.lower() == b"authorization"]
     if not values:
         raise Rejected(Code.TOKEN_MISSING, "no `Authorization` header")
@@ -256,10 +264,13 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> str:
         # Two of them: what stands in front of the service may have judged the other one.
         raise Rejected(Code.REQUEST_MALFORMED, "more than one `Authorization` header")
     scheme, _, token = values[0].partition(b" ")
-    if scheme.lower() != b"bearer" or not token:
-        raise Rejected(Code.TOKEN_MISSING, "`Authorization` is not `Bearer TOKEN`")
-    # Latin-1 takes every byte; the parser of the token refuses all that are not its own.
-    return token.decode("latin-1")
+    if scheme.lower() not in {b"bearer", b"dpop"} or not token:
+        raise Rejected(Code.TOKEN_MISSING, "`Authorization` is neither `Bearer TOKEN` nor `DPoP TOKEN`")
+    # Latin-1 takes every byte; the parsers of token and proof refuse all that are not their own.
+    if scheme.lower() == b"bearer":
+        return token.decode("latin-1"), None
+    proofs = [value.decode("latin-1") for name, value in headers if name.lower() == b"dpop"]
+    return token.decode("latin-1"), proofs
 
 
 async def _answer(send: Send, answer: _Answer) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,7 @@ import anyio
 from broker.canonical import digest
 from broker.chain import Chain, Principal
 from broker.claims import CallClaims, check, claims_from_json
+from broker.dpop import Expected, check_proof
 from broker.errors import Code, Rejected
 from broker.jwks import FileKeys, KeySource, UrlKeys
 from broker.jws import parse_compact
@@ -91,6 +92,8 @@ class Verifier:
         audience: str,
         keys: KeySource | str | Path,
         spends: Spends,
+        url: str | None = None,
+        require_proof: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Args:
@@ -98,6 +101,8 @@ class Verifier:
         audience: this backend's `audience` in the broker's tools.toml, to the letter.
         keys: the broker's public keys: URL of its JWK Set, path of a file of it, or a source.
         spends: where spent tokens are remembered; the only one of this audience.
+        url: this backend's `url` there, which proofs of possession are made for; the audience unless told.
+        require_proof: take bound tokens alone (`dpop = true` there).
         now: Unix time in seconds.
 
         Raises:
@@ -107,15 +112,25 @@ class Verifier:
         self._audience = audience
         self._keys = key_source(keys)
         self._spends = spends
+        self._url = (audience if url is None else url).rstrip("/")
+        self._require_proof = require_proof
         self._now = now
 
     async def verify(
-        self, token: str, *, action: Action, method: str, target: str, body: bytes | ReadBody = b""
+        self,
+        token: str,
+        *,
+        action: Action,
+        method: str,
+        target: str,
+        body: bytes | ReadBody = b"",
+        proofs: Sequence[str] | None = None,
     ) -> Verified:
         """Accept a token for one request, and spend it.
 
         Args:
-            token: what stood after `Bearer `.
+            token: what stood after `Bearer ` or `DPoP `.
+            proofs: the values of all `DPoP` headers, where the scheme was DPoP; None where it was Bearer.
             action: what the endpoint does; see `Action`.
             method: as received.
             target: path and query exactly as received, nothing decoded: `/orders/42?full=true`.
@@ -125,8 +140,9 @@ class Verifier:
 
         1. It is whole, and signed with a key of the broker: a call token and of no other kind, ES256 and
            nothing else, no key and no algorithm of its own choosing.
-        2. The broker issued it for this backend, it lives now, and not for too long. It asks for no
-           proof of possession: none is checked here yet, and a bound token without one is a stolen one.
+        2. The broker issued it for this backend, it lives now, and not for too long. Bound to a
+           key, it comes with a proof of that key for this request (RFC 9449 §4.3): without, it is a stolen
+           one. A proof is good once because its token is, and it is checked before that is spent.
         3. It is for the action that the endpoint demands. No demand, no access.
         4. It is for this request: method, location and body, to the byte. And it is still alive: whoever
            sends a body slowly must not outlive the memory of the spends.
@@ -145,8 +161,7 @@ class Verifier:
 
         # 2. From whom, for whom, when.
         self._check(claims, request=None)
-        if claims.jkt is not None:
-            raise Rejected(Code.TOKEN_CLAIMS, "bound to a key (`cnf`), and proofs are not checked here")
+        self._check_proof(claims, token, proofs, method=method, target=target)
 
         # 3. What for.
         if action is None:
@@ -165,6 +180,21 @@ class Verifier:
         if not await self._spend(claims):
             raise Rejected(Code.TOKEN_REPLAYED, "spent before")
         return Verified(claims=claims)
+
+    def _check_proof(
+        self, claims: CallClaims, token: str, proofs: Sequence[str] | None, *, method: str, target: str
+    ) -> None:
+        if claims.jkt is None:
+            if self._require_proof or proofs is not None:
+                # RFC 9449 §7.1: nor is a proof taken where the token is bound to nothing.
+                raise Rejected(Code.TOKEN_PROOF, "bound to no key")
+            return
+        if proofs is None:
+            raise Rejected(Code.TOKEN_PROOF, "bound to a key, and shown as a bearer's")
+        expected = Expected(
+            htm=method, htu=self._url + target, now_s=int(self._now()), token=token, jkt=claims.jkt
+        )
+        check_proof(proofs, expected, family="token")
 
     async def aclose(self) -> None:
         """Close the spends."""

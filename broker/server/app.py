@@ -25,6 +25,7 @@ from broker.keys import KeyRing
 from broker.mint import TokenMinter
 from broker.places import log_origin
 from broker.proofs import Proofs
+from broker.prove import ProofKey
 from broker.server.dice import Dice
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
@@ -139,9 +140,10 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
     catalog = await to_thread.run_sync(load, config)
     keys = KeyRing.open(Path(catalog.broker.keys), now_s=now_ms() // 1000)
     origin = log_origin(catalog.broker.issuer)
+    proof_key = ProofKey(now_s=lambda: now_ms() // 1000, new_jti=new_jti)
     async with (
         Store.open(Path(catalog.broker.store), origin=origin, now_ms=now_ms) as store,
-        HttpBackends.open() as backends,
+        HttpBackends.open(proof_key) as backends,
     ):
         live = LiveCatalog(config, catalog, load=load, log=store, now_ms=now_ms, say=say, stamp=stamp)
         authenticate = Authenticator(catalog=live, keys=keys, sessions=store)
@@ -154,6 +156,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             now_ms=now_ms,
             new_jti=new_jti,
             new_txn=new_txn,
+            jkt=proof_key.jkt,
         )
         caller = Caller(issuer=issuer, backends=backends, log=store, now_ms=now_ms, monotonic=time.monotonic)
         signer = SessionSigner(keys=keys)

@@ -392,3 +392,29 @@ def test_the_metadata_says_that_proofs_are_taken(shared: Served) -> None:
     with httpx2.Client(base_url=shared.url) as http:
         told = http.get("/.well-known/oauth-protected-resource/mcp").json()
     assert sorted(told["dpop_signing_alg_values_supported"]) == ALGS.split()
+
+
+async def test_a_bound_session_exchanges_itself_at_the_token_endpoint_with_a_proof_alone(at: Inside) -> None:
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": at.credential,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "resource": "https://orders.example.com",
+        "authorization_details": json.dumps(
+            [{"type": "tool_call", "identifier": "orders_get", "arguments": {"order_id": "1"}}]
+        ),
+    }
+
+    async def ask(**claims: Any) -> httpx2.Response:
+        headers = {"DPoP": at.proof(htu=f"{BROKER}/token", token=None, **claims)} if claims else {}
+        return await at.http.post("/token", data=form, headers=headers)
+
+    unproved = await ask()
+    assert (unproved.status_code, unproved.json()["error"]) == (400, "invalid_dpop_proof")
+    first = await ask(iat=int(time()))
+    assert (first.status_code, first.json()["error"]) == (400, "use_dpop_nonce")
+    claims = {"nonce": first.headers["DPoP-Nonce"], "jti": "the-only-one"}
+    good = await ask(**claims)
+    assert good.status_code == 200, good.text
+    again = await ask(**claims)
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_dpop_proof")
