@@ -171,7 +171,10 @@ class BrokerTokens:
             _require_same_call(txn_token, verified)
         except Rejected as rejected:
             _log.warning("refused: %s: %s", rejected.code, rejected.message)
-            await _answer(send, _ANSWERS.get(rejected.code, _INVALID))
+            answer = _ANSWERS.get(rejected.code, _INVALID)
+            # Who shows a bound token as a bearer's has found it somewhere, and is not told what it lacks.
+            bearer = rejected.code is Code.TOKEN_PROOF and not _is_of_dpop(scope["headers"])
+            await _answer(send, _INVALID if bearer else answer)
         except TimeoutError:
             _log.warning("refused: the body did not come within %g s", self._body_timeout_s)
             await _answer(send, _TOO_SLOW)
@@ -271,6 +274,10 @@ def _shown(headers: list[tuple[bytes, bytes]]) -> tuple[str, list[str] | None]:
         return token.decode("latin-1"), None
     proofs = [value.decode("latin-1") for name, value in headers if name.lower() == b"dpop"]
     return token.decode("latin-1"), proofs
+
+
+def _is_of_dpop(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"authorization" and value[:5].lower() == b"dpop " for name, value in headers)
 
 
 async def _answer(send: Send, answer: _Answer) -> None:

@@ -116,7 +116,7 @@ BAD_CLAIMS: dict[str, tuple[dict[str, Any], Code]] = {
     "no details": ({"authorization_details": None}, Code.TOKEN_CLAIMS),
     "details of nothing": ({"authorization_details": []}, Code.TOKEN_CLAIMS),
     "a claim of another kind of token": ({"nonce": "n"}, Code.TOKEN_CLAIMS),
-    "bound to a key": ({"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}, Code.TOKEN_CLAIMS),
+    "bound to a key": ({"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}, Code.TOKEN_PROOF),
     "bound to a certificate": ({"cnf": {"x5t#S256": "abc"}}, Code.TOKEN_CLAIMS),
     "two actions": ({"scope": "orders:read orders:refund"}, Code.TOKEN_CLAIMS),
     "another action": ({"scope": "orders:refund"}, Code.TOKEN_ACTION),
