@@ -379,6 +379,12 @@ REQUIREMENTS: tuple[Clause, ...] = (
         ),
     ),
     Clause(
+        "RFC 6585",
+        "4",
+        "A rate that is used up is answered with 429, and with the seconds to wait.",
+        (f"{ENDPOINT}test_a_rate_that_is_used_up_is_told_with_a_time_to_come_again",),
+    ),
+    Clause(
         "RFC 6749",
         "3.3",
         "A scope is one word of visible characters without quotes and backslashes.",

@@ -159,7 +159,7 @@ class Clients:
             if client is None or client.auth != "private_key_jwt" or client.jwks is None:
                 raise _invalid("no such client" if client is None else _OTHER)
             # 3. Signed.
-            algorithms = tuple(each for each in ALGORITHMS if each in client.algorithms)
+            algorithms = tuple(sorted(set(ALGORITHMS) & set(client.algorithms)))
             keys = await self._keys(client.jwks, algorithms).keys_for(jws.kid)
             payload = verify_parsed(
                 jws, keys, types=ASSERTION_TYPES, algorithms=algorithms, family="credential"
