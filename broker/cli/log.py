@@ -212,7 +212,8 @@ def _part_of(body: Mapping[str, Any]) -> str:
     """What a session is a part of, and what that leaves of it."""
     limit = body.get("limit")
     tools = cast("Mapping[str, Any]", limit if isinstance(limit, dict) else {}).get("tools")
-    names = ", ".join(map(str, tools)) if isinstance(tools, list) else ""
+    listed = cast("Iterable[object]", tools if isinstance(tools, list) else ())
+    names = ", ".join(str(each) for each in listed)
     return f"part of {body['parent']}{f', for {names}' if names else ''}"
 
 

@@ -78,7 +78,7 @@ class SqliteSpends:
                 otherwise=lambda unmet: self._unmet_record(unmet, claims, now_ms),
             )
         )
-        if appended.unmet in _REVOKED:
+        if appended.unmet is not None and appended.unmet in _REVOKED:
             raise Rejected(Code.TOKEN_REVOKED, _REVOKED[appended.unmet])
         return appended.unmet is None
 
