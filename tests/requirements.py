@@ -27,6 +27,8 @@ GATE = "tests/server/test_gate.py::"
 HTTP = "tests/backends/test_http.py::"
 INTROSPECT = "tests/server/test_introspect.py::"
 INTROSPECTION = "tests/test_introspection.py::"
+IDENTITIES = "tests/test_identities.py::"
+IDENTITY_ASSERTION = "tests/server/test_identity_assertion.py::"
 ISSUE = "tests/test_issue.py::"
 JWKS = "tests/test_jwks.py::"
 JWS = "tests/test_jws.py::"
@@ -1283,6 +1285,87 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (
             f"{ASSURANCE}test_with_a_table_what_is_not_in_it_means_nothing_and_is_carried_nowhere",
             f"{ASSURANCE}test_no_claim_is_worth_more_than_the_table_says",
+        ),
+    ),
+    # ── Identities from elsewhere ───────────────────────────────────────────
+    Clause(
+        "OpenID Connect Discovery 1.0",
+        "4.3",
+        "The issuer of the document is the declared one, to the letter; else it gives no keys.",
+        (f"{IDENTITIES}test_a_discovery_document_that_is_not_the_issuers_own_gives_no_keys",),
+    ),
+    Clause(
+        "OpenID Connect Back-Channel Logout 1.0",
+        "2.4",
+        "A logout token logs nobody in.",
+        (f"{IDENTITIES}test_a_bad_credential_of_each_kind_is_refused_with_its_own_code_and_opens_nothing",),
+    ),
+    Clause(
+        "SPIFFE JWT-SVID",
+        "3",
+        "sub is the SPIFFE ID of a workload of the trust domain; aud has this broker; exp is there.",
+        (
+            f"{IDENTITIES}test_a_bad_credential_of_each_kind_is_refused_with_its_own_code_and_opens_nothing",
+            f"{IDENTITIES}test_a_spiffe_id_is_taken_exactly_where_no_segment_has_to_be_normalized",
+        ),
+    ),
+    Clause(
+        "SPIFFE JWT-SVID",
+        "4",
+        "Only keys of the bundle whose use is jwt-svid verify it.",
+        (f"{IDENTITIES}test_a_bad_credential_of_each_kind_is_refused_with_its_own_code_and_opens_nothing",),
+    ),
+    Clause(
+        "RFC 8693",
+        "4.4",
+        "may_act names by iss and sub who may become the actor; what is no identity claim is not used.",
+        (
+            f"{IDENTITIES}test_who_may_act_is_read_with_the_issuers_names_where_it_names_no_other",
+            f"{IDENTITIES}test_a_bad_credential_of_each_kind_is_refused_with_its_own_code_and_opens_nothing",
+        ),
+    ),
+    Clause(
+        "RFC 7523",
+        "2.1",
+        "An assertion of a declared issuer is an authorization grant.",
+        (f"{IDENTITY_ASSERTION}test_an_assertion_is_no_bearer_credential_and_works_once",),
+    ),
+    Clause(
+        "RFC 7523",
+        "3",
+        "iss, sub, aud and exp are there and hold; a jti is taken once.",
+        (
+            f"{IDENTITIES}test_a_bad_credential_of_each_kind_is_refused_with_its_own_code_and_opens_nothing",
+            f"{IDENTITIES}test_an_assertion_opens_one_session_and_racing_ones_have_one_winner",
+        ),
+    ),
+    Clause(
+        "RFC 7523",
+        "3.1",
+        "A bad assertion is invalid_grant.",
+        (f"{IDENTITY_ASSERTION}test_the_sdks_client_hears_invalid_grant_and_the_log_has_the_reason",),
+    ),
+    Clause(
+        "draft-ietf-oauth-identity-assertion-authz-grant",
+        "4.4.1",
+        "typ, aud as this broker alone, and client_id as the client that authenticated.",
+        (
+            f"{IDENTITIES}test_a_bad_credential_of_each_kind_is_refused_with_its_own_code_and_opens_nothing",
+            f"{IDENTITY_ASSERTION}test_a_form_that_asks_for_more_than_the_grant_has_is_refused_by_name",
+        ),
+    ),
+    Clause(
+        "draft-ietf-oauth-identity-assertion-authz-grant",
+        "4.4.3",
+        "The answer has no refresh token.",
+        (f"{IDENTITY_ASSERTION}test_the_sdks_client_finds_the_token_endpoint_asserts_and_calls_a_tool",),
+    ),
+    Clause(
+        "draft-ietf-oauth-identity-assertion-authz-grant",
+        "7.2",
+        "The metadata names the grant profile.",
+        (
+            f"{IDENTITY_ASSERTION}test_the_metadata_says_that_identity_assertions_are_taken_and_names_no_issuer_of_them",
         ),
     ),
 )
