@@ -23,6 +23,7 @@ ENDPOINT_CHILDREN = "tests/server/oauth/test_token_children.py::"
 ENDPOINT_CLIENTS = "tests/server/oauth/test_token_clients.py::"
 EXAMPLES_8693 = "tests/server/oauth/test_rfc8693_examples.py::"
 EXCHANGE = "tests/test_exchange.py::"
+DPOP_DOORS = "tests/server/test_dpop_doors.py::"
 GATE = "tests/server/test_gate.py::"
 HTTP = "tests/backends/test_http.py::"
 INTROSPECT = "tests/server/test_introspect.py::"
@@ -76,6 +77,24 @@ class Clause:
 
 
 REQUIREMENTS: tuple[Clause, ...] = (
+    Clause(
+        "RFC 9449",
+        "7.1",
+        "A bound credential is taken with the proof of its key for this request, and in no other way.",
+        (f"{DPOP_DOORS}test_a_stolen_bound_credential_is_worth_nothing_at_any_door",),
+    ),
+    Clause(
+        "RFC 9449",
+        "9",
+        "A proof without a nonce of ours is answered with `use_dpop_nonce` and one.",
+        (f"{DPOP_DOORS}test_the_first_answer_asks_for_a_nonce_and_gives_it",),
+    ),
+    Clause(
+        "RFC 9449",
+        "11.1",
+        "A proof is good once.",
+        (f"{DPOP_DOORS}test_a_proof_that_is_shown_many_times_at_once_is_good_once",),
+    ),
     # ── The call token ──────────────────────────────────────────────────────
     Clause(
         "RFC 9068",
