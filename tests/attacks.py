@@ -17,6 +17,9 @@ DELEGATION = "tests/test_delegation.py::"
 DELEGATION_LAWS = "tests/test_delegation_laws.py::"
 DELEGATION_VECTORS = "tests/test_delegation_vectors.py::"
 DOORS = "tests/server/test_doors.py::"
+ENDPOINT = "tests/server/oauth/test_token_endpoint.py::"
+ENDPOINT_CHILDREN = "tests/server/oauth/test_token_children.py::"
+ENDPOINT_CLIENTS = "tests/server/oauth/test_token_clients.py::"
 GATE = "tests/server/test_gate.py::"
 HIDDEN = "tests/server/test_hidden_tools.py::"
 ISSUE = "tests/test_issue.py::"
@@ -156,6 +159,7 @@ ATTACKS: tuple[Attack, ...] = (
             f"{POLICY}test_with_a_role_or_a_grant_less_or_a_condition_more_no_more_is_allowed",
             f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_memory",
             f"{DELEGATION_LAWS}test_a_child_never_has_what_an_ancestor_lacks_in_sqlite",
+            f"{ENDPOINT_CHILDREN}test_the_child_never_has_what_its_parent_lacks",
             f"{DELEGATION}test_nothing_is_handed_on_that_no_rule_allows",
             f"{DELEGATION}test_a_condition_that_limits_nothing_or_could_be_slow_is_refused",
             f"{DELEGATION}test_a_session_that_narrows_itself_without_end_is_stopped",
@@ -313,6 +317,9 @@ ATTACKS: tuple[Attack, ...] = (
         (
             f"{HIDDEN}test_nothing_that_an_agent_is_sent_tells_a_hidden_tool_from_one_that_there_is_not",
             f"{KIT}test_a_bad_token_is_answered_like_a_spent_one",
+            f"{ENDPOINT}test_whatever_is_wrong_with_the_subject_token_is_one_answer",
+            f"{ENDPOINT}test_a_tool_of_others_and_one_that_is_not_there_are_one_answer",
+            f"{ENDPOINT_CLIENTS}test_a_wrong_secret_is_told_with_the_scheme_and_without_the_reason",
             f"{INTROSPECT}test_whatever_is_wrong_with_a_token_its_backend_hears_the_same_and_the_log_says_what",
             f"{REVOKE}test_nobody_else_revokes_a_call_token_and_nobody_hears_whether_it_was_one",
         ),

@@ -294,6 +294,14 @@ def test_a_rate_that_is_used_up_is_told_with_a_time_to_come_again(broker: TokenB
     assert answer.headers["retry-after"] == "5"
 
 
+def test_a_backend_that_takes_bound_tokens_alone_asks_for_a_proof(broker: TokenBroker) -> None:
+    session = broker.session(subject="grace")
+    answer = broker.exchange(
+        session, resource="https://bound.example.com", authorization_details=detail("bound_get", name="1")
+    )
+    assert refused(answer, "invalid_dpop_proof")["broker_code"] == "credential.proof"
+
+
 def test_only_post_is_taken_and_nothing_in_the_url(broker: TokenBroker, credential: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         answer = broker.http.request(method, "/token")

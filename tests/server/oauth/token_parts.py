@@ -35,6 +35,7 @@ TOOLS = (
 [backends.bound]
 url      = "http://127.0.0.1:9"
 audience = "https://bound.example.com"
+dpop     = true
 
 [backends.stock]
 url      = "http://127.0.0.1:9"
