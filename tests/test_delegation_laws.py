@@ -34,31 +34,54 @@ ANYBODY = DELEGATING.replace(
 )
 MAX_ACTORS = 4
 TOOLS = ("orders_get", "orders_search", "orders_refund", "orders_close", "orders_tag", "orders_burn")
-CALLS: list[tuple[str, dict[str, Json]]] = [
-    ("orders_close", {"order_id": "42"}),
-    ("orders_tag", {"order_id": "42", "tags": ["a"]}),
-]
-CALLS += [("orders_get", {"order_id": order}) for order in ("1", "42", "x")]
-CALLS += [("orders_search", {"customer": name}) for name in ("alice", "bob")]
-CALLS += [
-    ("orders_refund", {"order_id": order, "amount": amount, "reason": "late"})
-    for order in ("1", "42")
-    for amount in (1, 50, 100, 101, 5000)
-]
 
-orders = st.sampled_from(({"const": "42"}, {"enum": ["1", "42"]}, {"maxLength": 1}, {}))
-amounts = st.sampled_from(({"maximum": 50}, {"minimum": 100}, {"maximum": 10_000}, {"not": {"maximum": 60}}))
-conditions = st.fixed_dictionaries(
+
+def call(tool: str, **arguments: Json) -> tuple[str, dict[str, Json]]:
+    return tool, arguments
+
+
+CALLS = [
+    call("orders_close", order_id="42"),
+    call("orders_tag", order_id="42", tags=["a"]),
+    *(call("orders_get", order_id=order) for order in ("1", "42", "x")),
+    *(call("orders_search", customer=name) for name in ("alice", "bob")),
+    *(
+        call("orders_refund", order_id=order, amount=amount, reason="late")
+        for order in ("1", "42")
+        for amount in (1, 50, 100, 101, 5000)
+    ),
+]
+Rule = dict[str, Json]
+ORDERS: tuple[Rule, ...] = ({"const": "42"}, {"enum": ["1", "42"]}, {"maxLength": 1}, {})
+AMOUNTS: tuple[Rule, ...] = (
+    {"maximum": 50},
+    {"minimum": 100},
+    {"maximum": 10_000},
+    {"not": {"maximum": 60}},
+)
+
+
+def on(argument: str, rule: Rule) -> Rule:
+    return {"properties": {argument: rule}}
+
+
+def or_not(rule: Rule) -> Rule:
+    """A condition that takes nothing away."""
+    return {"anyOf": [True, rule]}
+
+
+rules_of_get: list[Rule] = [on("order_id", each) for each in ORDERS]
+rules_of_refund: list[Rule] = [on("amount", each) for each in AMOUNTS]
+rules_of_refund += [or_not(each) for each in rules_of_refund]
+rules_of_refund.append({"not": on("order_id", {"const": "42"})})
+conditions: st.SearchStrategy[dict[str, Rule]] = st.fixed_dictionaries(
     {},
     optional={
-        "orders_get": st.builds(lambda rule: {"properties": {"order_id": rule}}, orders),
-        "orders_refund": st.one_of(
-            st.builds(lambda rule: {"properties": {"amount": rule}}, amounts),
-            st.builds(lambda rule: {"anyOf": [True, {"properties": {"amount": rule}}]}, amounts),
-            st.just({"not": {"properties": {"order_id": {"const": "42"}}}}),
-        ),
+        "orders_get": st.sampled_from(rules_of_get),
+        "orders_refund": st.sampled_from(rules_of_refund),
     },
 )
+NOTHING: dict[str, Rule] = {}
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class Step:
 wishes = st.builds(
     Wish,
     tools=st.one_of(st.none(), st.lists(st.sampled_from(TOOLS), min_size=1, max_size=4).map(tuple)),
-    arguments=st.one_of(st.just({}), conditions),
+    arguments=st.one_of(st.just(NOTHING), conditions),
     scope=st.one_of(
         st.none(),
         st.none(),
