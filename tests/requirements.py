@@ -37,10 +37,12 @@ KEYS = "tests/test_keys.py::"
 KIT = "tests/kit/test_asgi.py::"
 LISTS = "tests/server/test_list_changes.py::"
 MERKLE = "tests/test_merkle.py::"
+PEER_ASSERTION = "tests/peers/test_oauth_assertion.py::"
 PEER_DELEGATION = "tests/peers/test_oauth_delegation.py::"
 PEER_DPOP = "tests/peers/test_oauth_dpop.py::"
 PEER_EXCHANGE = "tests/peers/test_oauth_exchange.py::"
 PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
+PEER_KIT = "tests/peers/test_oauth_kit.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
 PEER_TXN = "tests/peers/test_oauth_txn_token.py::"
 POLICY = "tests/test_policy.py::"
@@ -385,12 +387,6 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (f"{ENDPOINT}test_the_metadata_says_what_there_is",),
     ),
     Clause(
-        "RFC 6585",
-        "4",
-        "Too many calls are answered with 429, and with how long to wait.",
-        (f"{ENDPOINT}test_a_rate_that_is_used_up_is_told_with_a_time_to_come_again",),
-    ),
-    Clause(
         "RFC 8414",
         "2",
         "The token endpoint, its grants and ways to authenticate are in the metadata; none is an algorithm.",
@@ -584,7 +580,19 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "RFC 9449",
         "7.1",
         "A call token that asks for a proof of possession is not taken without one.",
-        (f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",),
+        (
+            f"{VERIFIER}test_a_token_with_a_bad_claim_is_refused_and_not_spent",
+            f"{PEER_KIT}test_a_bound_call_token_is_good_once_with_the_proof_of_its_key",
+        ),
+    ),
+    Clause(
+        "RFC 9449",
+        "4.2",
+        "A proof of ours has what others check in one: method, URL, the token's digest, the key it is bound to.",
+        (
+            f"{PEER_DPOP}test_the_broker_proves_its_key_to_a_backend_that_asks_for_it_as_others_check_it",
+            f"{PEER_KIT}test_the_broker_calls_the_same_service_with_a_proof_of_its_own",
+        ),
     ),
     Clause(
         "RFC 9449",
@@ -1347,7 +1355,10 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "RFC 7523",
         "2.1",
         "An assertion of a declared issuer is an authorization grant.",
-        (f"{IDENTITY_ASSERTION}test_an_assertion_is_no_bearer_credential_and_works_once",),
+        (
+            f"{IDENTITY_ASSERTION}test_an_assertion_is_no_bearer_credential_and_works_once",
+            f"{PEER_ASSERTION}test_an_identity_assertion_opens_one_session_for_the_client_that_it_names",
+        ),
     ),
     Clause(
         "RFC 7523",

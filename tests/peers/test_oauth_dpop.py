@@ -1,6 +1,8 @@
 """`oauth4webapi` proves its key (RFC 9449): at `/mcp`, at `/token`, and as the backend that is proved to."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -11,6 +13,7 @@ from peers import Peers, Running
 
 pytestmark = pytest.mark.anyio
 
+AUDIENCE = "https://orders.example.com"
 RESOURCE = "https://broker.example.com"
 SECRET = "only-for-the-tests-and-long-enough"
 TOOLS = (
@@ -102,3 +105,30 @@ async def test_the_metadata_says_which_algorithms_a_proof_may_have(agent: OAuth)
     """RFC 9449 §5.1, RFC 9728 §2."""
     found = await agent.do("discover", resource=f"{agent.served.url}/mcp")
     assert "ES256" in found["resource"]["dpop_signing_alg_values_supported"]
+
+
+async def test_the_broker_proves_its_key_to_a_backend_that_asks_for_it_as_others_check_it(
+    agent: OAuth, tmp_path: Path
+) -> None:
+    """RFC 9449 §4.3 and §7.1, as oauth4webapi has them: the proof beside the call token, and `cnf` in it."""
+    text = TOOLS.replace('url      = "{backend}"', 'url      = "{backend}"\ndpop     = true')
+    text = text.replace("{provider}", "http://127.0.0.1:9")
+    async with broker_at_its_issuer(tmp_path, text) as served:
+        session = await anyio.to_thread.run_sync(served.place.open_session, "alice", "bot", "support")
+        owner = OAuth(agent.peers, served, {})
+        assert "shipped" in (await owner.call(session))["body"]
+        method, path, headers, _ = served.place.backend.seen[-1]
+        sent = {name: headers[name] for name in ("Authorization", "DPoP")}
+        url = served.place.backend.url + path
+        requests: list[dict[str, Any]] = [
+            {"method": method, "url": url, "headers": sent},
+            {"method": "POST", "url": url, "headers": sent},
+            {"method": method, "url": f"{url}0", "headers": sent},
+            {"method": method, "url": url, "headers": {"Authorization": sent["Authorization"]}},
+        ]
+        asked = await owner.do("validate", audience=AUDIENCE, requests=requests, dpop=True)
+    taken, other_method, other_url, unproved = asked["results"]
+    assert sent["Authorization"].startswith("DPoP ")
+    assert taken["claims"]["cnf"].keys() == {"jkt"}
+    for refused in (other_method, other_url, unproved):
+        assert "DPoP" in refused["refused"]["message"]
