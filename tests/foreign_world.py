@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,8 @@ class World:
             case "idp":
                 claims |= {"aud": BROKER, "client_id": "desk", "jti": "assertion-1", "scope": "orders deploy"}
                 claims |= {"resource": f"{BROKER}/mcp"}
+            case _:
+                pass
         return claims
 
     def sign(self, of: str, claims: Mapping[str, Any] | None = None, **header: Any) -> str:
@@ -187,7 +189,7 @@ class World:
         return await self.authenticate(credential, now_ms=self.broker.now_ms)
 
     async def redeem(self, assertion: str, **changed: Any) -> Granted:
-        wanted = Wanted(**{"client": DESK, **changed})
+        wanted = replace(Wanted(client=DESK), **changed)
         return await self.grants(assertion, wanted, now_ms=self.broker.now_ms)
 
     async def code(self, of: str, credential: str) -> Code | None:

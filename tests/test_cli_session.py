@@ -323,3 +323,15 @@ def test_asking_makes_no_store(here: Path, capsys: Said, command: tuple[str, ...
     assert main(["session", *command]) == 2
     assert "no store" in capsys.readouterr().err
     assert sorted(path.name for path in here.iterdir()) == ["tools.toml"]
+
+
+def test_a_session_is_opened_for_a_tenant_that_there_is_and_with_no_role_of_another(
+    here: Path, capsys: Said
+) -> None:
+    tenants = '[tenants.acme]\n[tenants.globex]\n[roles.closers]\ntenant = "acme"\n'
+    (here / "tools.toml").write_text(f'{CONFIG}{tenants}grants = [{{ tools = ["orders_get"] }}]\n')
+    assert accepted(open_one(capsys, *ALICE, "--tenant", "acme", "--role", "closers")).tenant == "acme"
+    for wrong in (("--tenant", "acne"), ("--tenant", "globex", "--role", "closers"), ("--role", "closers")):
+        assert main(["session", "open", *ALICE, *wrong]) == 2
+        assert "acme" in capsys.readouterr().err
+    assert len(listed(capsys)) == 1

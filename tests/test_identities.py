@@ -6,17 +6,17 @@ import anyio
 import pytest
 from foreign_world import BROKER, case_of, catalog_of, world
 from hypothesis import given, strategies as st
-from little_broker import NOW_S
+from little_broker import NOW_S, session_of
 
 from broker.canonical import Json
-from broker.catalog import Issuer, RoleRule
+from broker.catalog import Grant, Issuer, RoleRule
 from broker.chain import Principal
 from broker.credential import assertions_of
 from broker.discovery import fetch_discovered
 from broker.errors import Code, Rejected
 from broker.issue import Denied, Issued
 from broker.jwks import FetchFailed
-from broker.policy import visible
+from broker.policy import rate_key, visible
 from broker.spiffe import workload_id
 
 pytestmark = pytest.mark.anyio
@@ -273,6 +273,12 @@ async def test_the_same_names_in_two_tenants_never_mix(tmp_path: Path) -> None:
             for record in await here.broker.records()
             if "sid" in record
         )
+
+
+def test_one_agent_of_one_subject_has_an_allowance_in_each_tenant() -> None:
+    grant = Grant(rule="roles.support.grants[0]", tools=("*",), arguments=None, rate=None, until_s=None)
+    sessions = (session_of("support", tenant=tenant) for tenant in (None, "acme", "globex"))
+    assert len({rate_key(grant, session) for session in sessions}) == 3
 
 
 async def test_a_session_ends_where_its_issuer_is_declared_no_more_or_for_another_tenant(
