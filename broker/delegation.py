@@ -160,9 +160,9 @@ def narrow(
             nearest = nearest or tools
             continue
         # 5. Conditions.
-        conditions = _conditions(wish, tools, right)
-        if isinstance(conditions, Refused):
-            return conditions
+        unfit = _unfit(wish, tools, right)
+        if unfit is not None:
+            return unfit
         # 6. An end.
         expires_s = _end(parent, wish, right, now_s)
         if isinstance(expires_s, Refused):
@@ -170,7 +170,7 @@ def narrow(
         return Narrowed(
             parent=parent,
             chain=chain,
-            limit=Limit(tools=frozenset(tools), arguments=conditions),
+            limit=Limit.of(tools, wish.arguments),
             expires_s=expires_s,
             rule=right.rule,
             impersonation=right.impersonation,
@@ -306,7 +306,8 @@ def _tools(
     return tools or _no(Code.DELEGATION_WIDER, "no tool would be left", right.rule)
 
 
-def _conditions(wish: Wish, tools: Mapping[str, Tool], right: _Right) -> dict[str, Schema] | Refused:
+def _unfit(wish: Wish, tools: Mapping[str, Tool], right: _Right) -> Refused | None:
+    """Why the conditions cannot be held against arguments, if they cannot."""
     documents: dict[str, Json] = {name: dict(document) for name, document in wish.arguments.items()}
     try:
         size = len(canonical_json(documents))
@@ -315,13 +316,12 @@ def _conditions(wish: Wish, tools: Mapping[str, Tool], right: _Right) -> dict[st
     if size > MAX_CONDITIONS:
         sentence = f"the conditions have {size} bytes; at most {MAX_CONDITIONS} are taken"
         return _no(Code.EXCHANGE_DETAILS, sentence, right.rule)
-    conditions: dict[str, Schema] = {}
     for name, document in wish.arguments.items():
         if name not in tools:
             sentence = f"a condition is on {plain(name, 64)!r}, which is none of the tools"
             return _no(Code.EXCHANGE_DETAILS, sentence, right.rule)
         try:
-            conditions[name] = Schema(document)
+            Schema(document)
         except SchemaMistake as mistake:
             at = "/".join(str(part) for part in mistake.problems[0].path)
             sentence = f"the condition on {name} cannot be used"
@@ -331,7 +331,7 @@ def _conditions(wish: Wish, tools: Mapping[str, Tool], right: _Right) -> dict[st
             # It would limit nothing, and whoever wrote it would not know.
             sentence = f"a condition on {name} is on an argument that it does not have"
             return _told(sentence, f"{sentence}: {strange!r}", right.rule)
-    return conditions
+    return None
 
 
 def _strange(document: Mapping[str, Json], input_schema: Mapping[str, Json]) -> str | None:

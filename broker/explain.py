@@ -12,6 +12,7 @@ from broker.policy import (
     Arguments,
     Decision,
     Refused,
+    beyond,
     decide,
     ended,
     is_for,
@@ -197,7 +198,7 @@ def _needed(asked: _Question, decision: Refused, elsewhere: tuple[Considered, ..
             yield from _needed_of(asked, grant)
         yield from _needed_elsewhere(asked, elsewhere)
     # These whatever the grants say.
-    if any(limit.broken(asked.tool, asked.arguments.values) for limit in asked.session.limits):
+    if beyond(asked.session.limits, asked.tool, asked.arguments.values):
         yield "a session to which more was handed on: this one is a part of another one"
     problems = tool.input.problems(dict(asked.arguments.values))
     if problems:

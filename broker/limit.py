@@ -1,10 +1,10 @@
 """What a delegation or an exchange left of the rights that it was made from. It only takes away."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from broker.canonical import Json
-from broker.schema import Schema
+from broker.canonical import Json, canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,24 +13,25 @@ class Limit:
 
     Attributes:
         tools: names, none of them a pattern: a tool that is declared later is not in it.
-        arguments: what the arguments of a tool must fit besides, by the tool's name.
+        arguments: what the arguments of a tool must fit besides, by the tool's name: a JSON Schema, as
+            canonical JSON. `policy.beyond` holds calls against it; who only keeps or shows sessions, as a
+            backend's kit does, needs no library of schemas.
     """
 
     tools: frozenset[str]
-    arguments: Mapping[str, Schema]
+    arguments: Mapping[str, str]
 
-    def broken(self, tool: str, values: Mapping[str, Json]) -> tuple[str, ...]:
-        """What of a call lies outside, without a value of it; empty where all of it is inside."""
-        if tool not in self.tools:
-            return (f"{tool} was not handed on",)
-        schema = self.arguments.get(tool)
-        return () if schema is None else schema.broken(dict(values))
+    @classmethod
+    def of(cls, tools: Iterable[str], arguments: Mapping[str, Mapping[str, Json]]) -> "Limit":
+        """Raises Rejected where a condition has no canonical JSON."""
+        texts = {name: canonical_json(dict(document)).decode() for name, document in arguments.items()}
+        return cls(tools=frozenset(tools), arguments=texts)
 
     def to_json(self) -> dict[str, Json]:
         tools: list[Json] = [*sorted(self.tools)]
         return {
             "tools": tools,
-            "arguments": {name: dict(schema.document) for name, schema in sorted(self.arguments.items())},
+            "arguments": {name: json.loads(text) for name, text in sorted(self.arguments.items())},
         }
 
 

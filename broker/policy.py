@@ -1,17 +1,20 @@
 """Whether a session may call a tool with these arguments now, and by which rule."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TypeAlias
 
 from broker.assurance import StepUp, step_up
 from broker.canonical import Json, canonical_json, digest
 from broker.catalog import Catalog, Grant, Role, Tool
 from broker.errors import Code, Rejected
-from broker.limit import within
+from broker.limit import Limit, within
 from broker.plain_text import plain
 from broker.request import PlannedRequest
+from broker.schema import Schema, SchemaMistake
 from broker.session import Session
 
 MAX_VALUES = 10_000
@@ -156,7 +159,7 @@ def decide(
     if not fitting:
         broken = () if nearest.arguments is None else nearest.arguments.broken(values)
         return _outside(f"outside of {nearest.rule}: {'; '.join(broken)}", nearest.rule, tool)
-    over = [problem for limit in session.limits for problem in limit.broken(tool_name, values)]
+    over = beyond(session.limits, tool_name, values)
     if over:
         reason = f"outside of what was handed on to the session: {'; '.join(over)}"
         return _outside(reason, fitting[0].rule, tool)
@@ -185,6 +188,28 @@ def _living(session: Session, catalog: Catalog, tool_name: str, now_s: int) -> l
         rule = naming[-1].rule
         return _unavailable(tool_name, Code.GRANT_ENDED, f"its grant {rule} has ended", rule)
     return living
+
+
+def beyond(limits: Iterable[Limit], tool_name: str, values: Mapping[str, Json]) -> tuple[str, ...]:
+    """What of a call lies outside of what was handed on, without a value of it; empty where all of it is
+    inside. A condition that cannot be used any more is one that nothing fits."""
+    over: list[str] = []
+    for limit in limits:
+        if tool_name not in limit.tools:
+            over.append(f"{tool_name} was not handed on")
+        elif tool_name in limit.arguments:
+            condition = _condition(limit.arguments[tool_name])
+            over += ("its condition cannot be used",) if condition is None else condition.broken(dict(values))
+    return tuple(over)
+
+
+@lru_cache(maxsize=1024)
+def _condition(text: str) -> Schema | None:
+    """Compiled once: a session makes many calls."""
+    try:
+        return Schema(json.loads(text))
+    except (SchemaMistake, ValueError):
+        return None
 
 
 def visible(session: Session, catalog: Catalog, *, now_s: int) -> tuple[Tool, ...]:

@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 import anyio
 
 from broker.authenticate import Authenticator
-from broker.canonical import Json, canonical_json
+from broker.canonical import Json
 from broker.catalog import Catalog, Grant
 from broker.cli.parser import config_option, describe
 from broker.errors import Code, LogUnavailable, Rejected, Usage
@@ -220,10 +220,7 @@ def _lines(session: Session, tool: str, found: Explanation) -> list[str]:
 
 
 def _handed_on(limit: Limit) -> str:
-    conditions = [
-        f"{name} with {canonical_json(dict(schema.document)).decode()}"
-        for name, schema in sorted(limit.arguments.items())
-    ]
+    conditions = [f"{name} with {text}" for name, text in sorted(limit.arguments.items())]
     return plain("; ".join([", ".join(sorted(limit.tools)), *conditions]), _MOST)
 
 

@@ -6,7 +6,6 @@ from typing import Any, cast
 from broker.canonical import Json, canonical_json
 from broker.chain import Chain, Principal
 from broker.limit import Limit
-from broker.schema import Schema
 from broker.session import Assertion, Session
 from broker.store.protocols import Offer
 
@@ -79,10 +78,7 @@ def offer_from_text(code_sha256: str, text: str, *, expires_s: int) -> Offer:
 
 
 def _limit(body: dict[str, Any]) -> Limit:
-    return Limit(
-        tools=frozenset(body["tools"]),
-        arguments={name: Schema(document) for name, document in body["arguments"].items()},
-    )
+    return Limit.of(body["tools"], body["arguments"])
 
 
 def _named(principal: Principal | None) -> Json:
