@@ -21,7 +21,7 @@ from little_delegation import (
     why_not,
 )
 
-from broker.canonical import Json
+from broker.canonical import Json, digest
 from broker.chain import Chain
 from broker.credential import as_ruled
 from broker.delegate import CLAIM_S, Opened
@@ -43,6 +43,10 @@ async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
 
 async def may(broker: LittleBroker, credential: str, tool: str = "orders_get") -> bool:
     return isinstance(await broker.issue(credential, tool, order_id="42"), Issued)
+
+
+KEY, OTHER_KEY = digest(b"a key"), digest(b"another key")
+"""Thumbprints of keys."""
 
 
 # ── An offer, and who fetches it ────────────────────────────────────────────
@@ -394,16 +398,16 @@ async def test_another_tenants_agent_gets_nothing(broker: LittleBroker) -> None:
 
 
 async def test_what_a_bound_session_hands_on_is_bound(broker: LittleBroker) -> None:
-    credential = await broker.open_session(lead(jkt="key-1"))
+    credential = await broker.open_session(lead(jkt=KEY))
     arguments: dict[str, Json] = {"agent": "researcher", "tools": ["orders_get"]}
     proof = await broker.open_session(itself("researcher"))
     codes = [
-        offered(await broker.delegator.offer(credential, arguments=arguments, jkt="key-1")).code for _ in "12"
+        offered(await broker.delegator.offer(credential, arguments=arguments, jkt=KEY)).code for _ in "12"
     ]
     bare = await broker.delegator.redeem(codes[0], actor_credential=proof)
     assert await why_not(broker, bare) is Code.CREDENTIAL_PROOF
-    child = opened(await broker.delegator.redeem(codes[1], actor_credential=proof, jkt="key-2"))
-    assert child.session.jkt == "key-2"
+    child = opened(await broker.delegator.redeem(codes[1], actor_credential=proof, jkt=OTHER_KEY))
+    assert child.session.jkt == OTHER_KEY
     assert not await may(broker, child.credential)
     stolen = await broker.delegator.exchange(credential, wish=Wish())
     assert await why_not(broker, stolen) is Code.CREDENTIAL_PROOF
