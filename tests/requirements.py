@@ -588,7 +588,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
     Clause(
         "RFC 9449",
         "4.2",
-        "A proof of ours has what others check in one: method, URL, the token's digest, the key it is bound to.",
+        "A proof of ours has what others check: method, URL, the token's digest, the key it is bound to.",
         (
             f"{PEER_DPOP}test_the_broker_proves_its_key_to_a_backend_that_asks_for_it_as_others_check_it",
             f"{PEER_KIT}test_the_broker_calls_the_same_service_with_a_proof_of_its_own",
