@@ -42,6 +42,7 @@ PEER_DELEGATION = "tests/peers/test_oauth_delegation.py::"
 PEER_DPOP = "tests/peers/test_oauth_dpop.py::"
 PEER_EXCHANGE = "tests/peers/test_oauth_exchange.py::"
 PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
+PEER_JSON = "tests/peers/test_json.py::"
 PEER_KIT = "tests/peers/test_oauth_kit.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
 PEER_TXN = "tests/peers/test_oauth_txn_token.py::"
@@ -823,7 +824,10 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "RFC 8785",
         "3.2.2.3",
         "Numbers are written as ECMAScript writes them.",
-        (f"{CANONICAL}test_the_standards_numbers_have_the_standards_texts",),
+        (
+            f"{CANONICAL}test_the_standards_numbers_have_the_standards_texts",
+            f"{PEER_JSON}test_the_canonical_form_is_the_one_that_ecmascript_writes",
+        ),
     ),
     Clause(
         "RFC 8785",
@@ -841,7 +845,10 @@ REQUIREMENTS: tuple[Clause, ...] = (
         "ECMA-262",
         "",
         "Number::toString is what RFC 8785 asks for.",
-        (f"{CANONICAL}test_the_standards_numbers_have_the_standards_texts",),
+        (
+            f"{CANONICAL}test_the_standards_numbers_have_the_standards_texts",
+            f"{PEER_JSON}test_the_canonical_form_is_the_one_that_ecmascript_writes",
+        ),
     ),
     Clause(
         "RFC 6962",
