@@ -25,7 +25,7 @@ class Refused(Exception):
 
 def granted(http: httpx2.Client, origin: str, form: dict[str, str]) -> dict[str, Any]:
     answer = http.post(f"{origin}/token", data=form)
-    if answer.status_code != httpx2.codes.OK:
+    if not answer.is_success:
         raise Refused(answer.json()["error_description"])
     return dict(answer.json())
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 import jwt
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,7 +26,7 @@ def create_app(issuer: str, audience: str) -> Starlette:
         return JSONResponse({"issuer": issuer, "jwks_uri": f"{issuer}/jwks"})
 
     async def jwks(_request: Request) -> Response:
-        public = jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
+        public = ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
         return JSONResponse({"keys": [public | {"kid": "ci-1", "alg": "ES256", "use": "sig"}]})
 
     async def job_token(request: Request) -> Response:

@@ -33,7 +33,7 @@ async def redeem(origin: str, own: str, claim_code: str) -> str:
     }
     async with httpx2.AsyncClient(timeout=30) as http:
         answer = await http.post(f"{origin}/token", data=form)
-    if answer.status_code != httpx2.codes.OK:
+    if not answer.is_success:
         sys.exit(f"not redeemed: {answer.text}")
     return str(answer.json()["access_token"])
 
