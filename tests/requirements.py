@@ -45,6 +45,7 @@ PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
 PEER_JSON = "tests/peers/test_json.py::"
 PEER_KIT = "tests/peers/test_oauth_kit.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
+PEER_STEP_UP = "tests/peers/test_oauth_step_up.py::"
 PEER_TXN = "tests/peers/test_oauth_txn_token.py::"
 POLICY = "tests/test_policy.py::"
 RECORD = "tests/test_record.py::"
@@ -1284,6 +1285,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (
             f"{STEP_UP}test_a_call_that_lacks_something_is_answered_with_a_challenge_that_says_what",
             f"{STEP_UP}test_the_short_way_challenges_as_the_long_one_does",
+            f"{PEER_STEP_UP}test_a_client_reads_what_a_tool_asks_for_and_passes_once_it_has_it",
             f"{ASSURANCE}test_what_is_asked_for_is_what_is_missing_and_nothing_else",
         ),
     ),
