@@ -185,7 +185,7 @@ class Gate:
         if self._short_way is None:
             await self._to_sdk(visit, scope, receive, message)
             return
-        call, receive = await self._short_way.read(scope, receive)
+        call, receive = await self._short_way.read(visit.session, scope, receive)
         if call is None:
             await self._to_sdk(visit, scope, receive, message)
         elif self._short_way.knows(call):

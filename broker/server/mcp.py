@@ -47,6 +47,7 @@ from broker.server.outbound import Outbound, RecordingOutbound, reached
 from broker.server.quiet import where
 from broker.server.turns import Busy, Turns
 from broker.server.visit import Visit, visiting
+from broker.session import Session
 from broker.store.protocols import Entry, Log
 
 PROGRESS_EVERY_S = 5.0
@@ -165,10 +166,16 @@ class BrokerServer(Server[dict[str, Any]]):
         visit = visiting.get(None)
         return None if visit is None else self._lists.input_schema(visit, name)
 
-    def answers_soon(self, tool: str, within_s: float) -> bool:
-        """Whether a call's answer depends on nothing but the message's body, and comes within that time."""
-        found = self._catalog().tools.get(tool)
-        return found is None or (found.timeout_s <= within_s and not self._lists.mirrors(tool))
+    def answers_soon(self, session: Session, tool: str, within_s: float) -> bool:
+        """Whether a call's answer depends on nothing but the message's body, and comes within that time.
+
+        A tool that is there for others alone is answered as one that there is not, also in its form.
+        """
+        catalog = self._catalog()
+        found = catalog.tools.get(tool)
+        if found is None or (found.timeout_s <= within_s and not self._lists.mirrors(tool)):
+            return True
+        return not is_visible(session, catalog, tool, now_s=self._now_ms() // 1000)
 
     # subscriptions/listen
 

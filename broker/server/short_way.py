@@ -23,6 +23,7 @@ from broker.canonical import Json
 from broker.server.gone import IN_SCOPE, Gone
 from broker.server.mcp import BrokerServer
 from broker.server.visit import Visit
+from broker.session import Session
 
 MAX_BODY = 512 * 1024
 QUIET_S = 30.0
@@ -86,8 +87,11 @@ class ShortWay:
         self._stamp = server.server_info_stamp
         self._envelopes: OrderedDict[bytes, None] = OrderedDict()
 
-    async def read(self, scope: Scope, receive: Receive) -> tuple[PlainCall | None, Receive]:
-        """The call in a request, if it is a plain one, and from where to read on for whom it is not."""
+    async def read(
+        self, session: Session, scope: Scope, receive: Receive
+    ) -> tuple[PlainCall | None, Receive]:
+        """The call in a session's request, if it is a plain one, and from where to read on for whom it is
+        not."""
         gone = scope.get(IN_SCOPE)
         if not isinstance(gone, Gone) or scope["method"] != "POST" or not _is_short(scope):
             return None, receive
@@ -102,7 +106,7 @@ class ShortWay:
         if messages[-1]["type"] != "http.request":
             return None, again
         body = b"".join(each.get("body", b"") for each in messages)
-        return self._plain_call(scope, body, gone), again
+        return self._plain_call(session, scope, body, gone), again
 
     def knows(self, call: PlainCall) -> bool:
         """Whether the SDK has taken this envelope before."""
@@ -147,7 +151,7 @@ class ShortWay:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _plain_call(self, scope: Scope, body: bytes, gone: Gone) -> PlainCall | None:
+    def _plain_call(self, session: Session, scope: Scope, body: bytes, gone: Gone) -> PlainCall | None:
         """The call in a body, where it is one that could go the short way.
 
         1. It is one request, of `tools/call`, with the members that one has and no others.
@@ -165,7 +169,7 @@ class ShortWay:
         if not isinstance(tool, str) or not isinstance(arguments, dict) or not isinstance(meta, dict):
             return None
         # 2. Soon. 3. No news.
-        if "progressToken" in meta or not self._server.answers_soon(tool, QUIET_S):
+        if "progressToken" in meta or not self._server.answers_soon(session, tool, QUIET_S):
             return None
         # 4. The envelope.
         envelope: bytes | None = None
