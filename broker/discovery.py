@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from broker.errors import Code
 from broker.jwks import FetchFailed
 from broker.jws import parse_json_strict
+from broker.loopback import is_loopback
 
 PATH = "/.well-known/openid-configuration"
 
@@ -22,8 +23,8 @@ async def fetch_discovered(url: str, *, issuer: str, fetch: Callable[[str], Awai
 
     1. The document is the issuer's own: its `issuer` is that one, to the letter (Discovery §4.3). Else
        whoever may put one document on that host could speak for another issuer there.
-    2. It names one `jwks_uri`, which keys may be fetched from; and from an issuer by https none by http:
-       no document may send the broker to what listens on its own machine.
+    2. It names one `jwks_uri`, which keys may be fetched from; and from an issuer by https none by http, and
+       from one elsewhere none on this machine: no document may send the broker to what listens there.
     3. Each time anew: an issuer may move its keys.
 
     Raises:
@@ -40,5 +41,16 @@ async def fetch_discovered(url: str, *, issuer: str, fetch: Callable[[str], Awai
         raise FetchFailed("its discovery document names no jwks_uri")
     if urlsplit(issuer).scheme == "https" and urlsplit(uri).scheme != "https":
         raise FetchFailed("its discovery document sends from https to http")
+    if _is_here(uri) and not _is_here(issuer):
+        raise FetchFailed("its discovery document sends to this machine")
     # 3. Anew.
     return await fetch(uri)
+
+
+def _is_here(url: str) -> bool:
+    """By its name, which nobody is asked to resolve: whatever has another name shows a certificate for it."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)

@@ -153,6 +153,7 @@ class TxnIssuer:
         # 4. Log.
         facts = self._facts(at) | {
             "sid": session.sid,
+            "tenant": session.tenant,
             "rule": f"clients.{workload}.transaction_tokens",
             "aud": claims.aud,
             "action": " ".join(claims.scope),
@@ -212,6 +213,7 @@ class TxnIssuer:
         chain: Chain | None = None if session is None else session.chain
         fields = self._facts(at) | {
             "sid": None if session is None else session.sid,
+            "tenant": None if session is None else session.tenant,
             "action": " ".join(at.ask.scope)[:512] or None,
             "code": refusal.code,
             "reason": refusal.reason,

@@ -194,7 +194,8 @@ def replacement(
         raise Rejected(Code.EXCHANGE_SCOPE, "the scope is wider than that of the token that is replaced")
     # 3. Nothing changed.
     for name, more, before in (("details", tctx, old.tctx), ("context", rctx, old.rctx)):
-        if any(member in before and before[member] != value for member, value in more.items()):
+        # As JSON: to Python 1, 1.0 and true are equal.
+        if any(member in before and not _same(before[member], value) for member, value in more.items()):
             problem = f"`request_{name}` changes what the token that is replaced says"
             raise Rejected(Code.EXCHANGE_MALFORMED, problem)
     # 4. Everybody.
@@ -249,6 +250,10 @@ def _bounded(value: dict[str, Json], name: str) -> dict[str, Json]:
     if size > MAX_CONTEXT:
         raise Rejected(Code.EXCHANGE_MALFORMED, f"`request_{name}` has more than {MAX_CONTEXT} bytes")
     return value
+
+
+def _same(one: Json, other: Json) -> bool:
+    return canonical_json(one) == canonical_json(other)
 
 
 def _text(source: Mapping[str, Json], claim: str) -> str:

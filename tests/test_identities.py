@@ -1,5 +1,6 @@
 """Identities from elsewhere: one issuer of each kind over real HTTP, and what of theirs is taken."""
 
+import json
 from pathlib import Path
 
 import anyio
@@ -87,13 +88,25 @@ async def test_a_discovery_document_that_is_not_the_issuers_own_gives_no_keys(
         assert here.server.requests == ["/login/.well-known/openid-configuration"]
 
 
-async def test_no_issuer_by_https_sends_the_broker_to_what_listens_in_clear() -> None:
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:8080/admin",
+        "http://login.example.com/keys",
+        "HTTP://login.example.com/keys",
+        "https://127.0.0.1:8080/admin",
+        "https://localhost/admin",
+        "https://[::1]/admin",
+        "//127.0.0.1/admin",
+    ],
+)
+async def test_no_issuer_elsewhere_sends_the_broker_to_what_listens_in_clear_or_here(uri: str) -> None:
 
     asked: list[str] = []
 
     async def fetch(url: str) -> bytes:
         asked.append(url)
-        return b'{"issuer":"https://login.example.com","jwks_uri":"http://127.0.0.1:8080/admin"}'
+        return json.dumps({"issuer": "https://login.example.com", "jwks_uri": uri}).encode()
 
     with pytest.raises(FetchFailed):
         await fetch_discovered("https://x.example.com", issuer="https://login.example.com", fetch=fetch)

@@ -367,7 +367,13 @@ class BrokerServer(Server[dict[str, Any]]):
                     event="refused",
                     time_ms=self._now_ms(),
                     chain=visit.session.chain,
-                    fields={"sid": visit.session.sid, "code": code, "reason": reason, **more},
+                    fields={
+                        "sid": visit.session.sid,
+                        "tenant": visit.session.tenant,
+                        "code": code,
+                        "reason": reason,
+                        **more,
+                    },
                 )
             )
         )
