@@ -243,7 +243,7 @@ def normalised(url: str) -> str | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         return None
-    scheme = parts.scheme.lower()
+    scheme = parts.scheme
     if scheme not in _PORTS or not host or "@" in parts.netloc:
         return None
     if ":" in host:

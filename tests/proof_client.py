@@ -39,8 +39,12 @@ class ProofKey:
             for each in (header, payload)
         ]
         signing_input = ".".join(part(each) for each in texts)
+        return f"{signing_input}.{part(self.signature(signing_input))}"
+
+    def signature(self, signing_input: str) -> bytes:
+        """RFC 7518 §3.4."""
         r, s = decode_dss_signature(self.key.sign(signing_input.encode(), ec.ECDSA(hashes.SHA256())))
-        return f"{signing_input}.{part(r.to_bytes(32) + s.to_bytes(32))}"
+        return r.to_bytes(32) + s.to_bytes(32)
 
     def proof(self, htm: str, htu: str, *, iat: int, token: str | None = None, **claims: Any) -> str:
         """A good proof with a `jti` of its own, but for the claims that are given."""

@@ -23,7 +23,9 @@ ENDPOINT_CHILDREN = "tests/server/oauth/test_token_children.py::"
 ENDPOINT_CLIENTS = "tests/server/oauth/test_token_clients.py::"
 EXAMPLES_8693 = "tests/server/oauth/test_rfc8693_examples.py::"
 EXCHANGE = "tests/test_exchange.py::"
+DPOP = "tests/test_dpop.py::"
 DPOP_DOORS = "tests/server/test_dpop_doors.py::"
+DPOP_KIT = "tests/kit/test_dpop_kit.py::"
 GATE = "tests/server/test_gate.py::"
 HTTP = "tests/backends/test_http.py::"
 INTROSPECT = "tests/server/test_introspect.py::"
@@ -80,7 +82,48 @@ class Clause:
     tests: tuple[str, ...]
 
 
+_BAD_PROOFS = (
+    f"{DPOP}test_a_proof_with_one_thing_wrong_is_refused_for_just_that",
+    f"{DPOP_DOORS}test_a_proof_with_one_thing_wrong_opens_no_door_and_is_recorded",
+    f"{DPOP_KIT}test_a_proof_with_one_thing_wrong_spends_nothing",
+)
+
 REQUIREMENTS: tuple[Clause, ...] = (
+    *(
+        Clause("RFC 9449", f"4.3, {number}", says, _BAD_PROOFS)
+        for number, says in enumerate(
+            (
+                "There is one DPoP header.",
+                "It is one well-formed JWT.",
+                "The claims jti, htm, htu and iat are there, and of their types.",
+                "`typ` is dpop+jwt.",
+                "`alg` is an asymmetric algorithm that is taken, and never none.",
+                "The signature holds under the key in the header.",
+                "That key has no private part.",
+                "`htm` is the method of the request.",
+                "`htu` is the URL of the request, without query and fragment.",
+                "The nonce is one that was given out.",
+                "It was made within the window.",
+                "`ath` is the hash of the token, which is bound to this very key.",
+            ),
+            start=1,
+        )
+    ),
+    Clause(
+        "RFC 9449",
+        "4.3",
+        "URLs are compared as RFC 3986 normalises them.",
+        (
+            f"{DPOP}test_a_url_has_one_form_however_it_is_spelled",
+            f"{DPOP}test_urls_that_differ_in_anything_else_stay_apart",
+        ),
+    ),
+    Clause(
+        "RFC 9449",
+        "6.1",
+        "A key has one thumbprint, that of RFC 7638, however its JWK is written.",
+        (f"{DPOP}test_one_key_has_one_thumbprint_however_its_jwk_is_written",),
+    ),
     Clause(
         "RFC 9449",
         "7.1",

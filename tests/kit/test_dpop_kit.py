@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from bad_proofs import HTM, ORIGIN, PATH, BadProof, bad_proofs, proof_like
 from proof_client import ProofKey as TheirKey
 
 from broker.backends.http import HttpBackends
@@ -79,6 +80,25 @@ async def test_a_token_that_is_bound_to_nothing_is_not_taken_for_bound() -> None
     assert await code(verifier_of(broker), token, [proof]) == Code.TOKEN_PROOF
     assert await code(verifier_of(broker, require_proof=True), token, None) == Code.TOKEN_PROOF
     assert await code(verifier_of(broker), token, None) is None
+
+
+@pytest.mark.parametrize("bad", [bad for bad in bad_proofs() if not bad.broker], ids=lambda bad: bad.name)
+async def test_a_proof_with_one_thing_wrong_spends_nothing(bad: BadProof) -> None:
+    broker, key = FakeBroker(), TheirKey()
+    verifier = Verifier(
+        issuer=broker.issuer, audience=broker.audience, keys=broker.keys,
+        spends=MemorySpends(unspent_since_s=0), url=ORIGIN, require_proof=True,
+    )  # fmt: skip
+    token = broker.token(action="a:b", method=HTM, path=PATH, cnf={"jkt": key.jkt})
+    now_s = int(time.time())
+
+    async def verify(proofs: Sequence[str]) -> None:
+        await verifier.verify(token, action="a:b", method=HTM, target=PATH, proofs=proofs)
+
+    with pytest.raises(Rejected) as rejected:
+        await verify(bad.shown(key, now_s=now_s, token=token, nonce="of-nobody"))
+    assert (rejected.value.code, rejected.value.message) == (Code.TOKEN_PROOF, bad.reason)
+    await verify(proof_like({}, key, now_s=now_s, token=token, nonce="of-nobody", jti="good"))
 
 
 def tool_at(url: str) -> Tool:

@@ -10,9 +10,10 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from bad_proofs import BadProof, bad_proofs, proof_like
 from broker_process import ERAS, Era, Place, Served, modern_post
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 from mcp.server.context import CallNext, HandlerResult
 from proof_client import ProofKey, Prover
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -69,9 +70,11 @@ async def test_a_bound_session_calls_its_tools_over_sse(
         assert not (await client.call_tool("orders_get", {"order_id": "1"})).is_error
 
 
-async def test_whoever_makes_proofs_with_another_library_is_let_in(served: Served) -> None:
+@pytest.mark.parametrize("alg", ["ES256", "RS256", "PS256", "Ed25519", "EdDSA"])
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
+async def test_whoever_makes_proofs_with_another_library_is_let_in(served: Served, alg: str) -> None:
     """Key and proof are joserfc's own."""
-    theirs = ECKey.generate_key("P-256")
+    theirs = their_key(alg)
     jwk = {str(name): value for name, value in theirs.as_dict(private=False).items() if name != "kid"}
     (served.place.folder / "agent.jwk").write_text(json.dumps(jwk))
     credential = served.place.open_session(
@@ -80,11 +83,50 @@ async def test_whoever_makes_proofs_with_another_library_is_let_in(served: Serve
 
     class Theirs(ProofKey):
         def sign(self, header: Any, payload: Any) -> str:
-            header = {**header, "jwk": jwk}
-            return jwt.encode(header, payload, theirs, algorithms=["ES256"])
+            header = {**header, "alg": alg, "jwk": jwk}
+            return jwt.encode(header, payload, theirs, algorithms=[alg])
 
     async with served.client(Prover(Theirs(), credential)) as client:
         assert not (await client.call_tool("orders_get", {"order_id": "1"})).is_error
+
+
+def their_key(alg: str) -> ECKey | RSAKey | OKPKey:
+    if alg == "ES256":
+        return ECKey.generate_key("P-256")
+    return RSAKey.generate_key(2048) if alg in {"RS256", "PS256"} else OKPKey.generate_key("Ed25519")
+
+
+@pytest.fixture(scope="module")
+async def line(shared: Served) -> AsyncGenerator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=shared.url) as http:
+        yield http
+
+
+@pytest.mark.parametrize("bad", bad_proofs(), ids=lambda bad: bad.name)
+async def test_a_proof_with_one_thing_wrong_opens_no_door_and_is_recorded(
+    shared: Served, line: httpx2.AsyncClient, credential: str, key: ProofKey, bad: BadProof
+) -> None:
+    post = modern_post("tools/list")
+
+    async def ask(*proofs: str) -> httpx2.Response:
+        headers = [*post["headers"].items(), ("Authorization", f"DPoP {credential}")]
+        headers += [("DPoP", proof) for proof in proofs]
+        return await line.post("/mcp", headers=headers, json=post["json"])
+
+    nonce = (await ask()).headers["DPoP-Nonce"]
+    proofs = bad.shown(key, now_s=int(time()), token=credential, nonce=nonce)
+    answer = await ask(*proofs)
+    assert answer.status_code == 401
+    # The right proof of the wrong key leaves the credential to blame (RFC 9449 §7.1).
+    errors = ["use_dpop_nonce" if bad.code == "credential.nonce" else "invalid_dpop_proof"]
+    errors += ["invalid_token"] * (bad.how.get("signed") == "with-another")
+    assert any(f'DPoP error="{error}"' in answer.headers["WWW-Authenticate"] for error in errors)
+    record = shared.place.records()[-1]
+    assert (record["event"], record["code"]) == ("refused", bad.code)
+    pieces = [piece for proof in proofs for piece in proof.split(".") if len(piece) > 8]
+    assert not any(piece in answer.text + str(record) for piece in pieces)
+    good = proof_like({}, key, now_s=int(time()), token=credential, nonce=nonce, jti=bad.name)
+    assert (await ask(*good)).is_success
 
 
 # What a thief can do with a credential
