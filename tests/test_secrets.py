@@ -1,6 +1,5 @@
 """No secret is left lying about: a whole life of a broker, and every byte that came out of it."""
 
-import base64
 import io
 import json
 import os
@@ -17,14 +16,15 @@ from typing import BinaryIO
 
 import anyio
 import httpx2
+import life_of_exchanges
 import pytest
 import toml_parts
 from aiohttp import web
 from broker_process import BROKER, ERAS, LIMIT_S, Era, modern_post
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from foreign_issuer import ISS, ForeignIssuer
 from hostile_backend import Hostile, hostile_backend
+from life import Life, forms
+from life_of_exchanges import Exchanges, client_sections
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
@@ -37,7 +37,10 @@ ORDERS = Path(__file__).parents[1] / "examples" / "backends" / "orders.py"
 ISSUER = "http://127.0.0.1:8700"
 
 TOOLS = (
-    toml_parts.broker('checkpoint_file  = "checkpoints"\ncheckpoint_every = "1s"', issuer=ISSUER)
+    toml_parts.broker(
+        'checkpoint_file  = "checkpoints"\ncheckpoint_every = "1s"\ntrust_domain = "trust-domain.example"',
+        issuer=ISSUER,
+    )
     + toml_parts.corp(issuer=ISS, audience=ISSUER, role="support")
     + toml_parts.ORDERS
     + toml_parts.orders_get('order_id = { type = "string" }', 'keep = ["order_id"]')
@@ -63,36 +66,8 @@ description = "Not for everybody"
 [roles.support]
 grants = [{ tools = ["orders_get", "poke", "wait"] }]
 """
+    + life_of_exchanges.TOOLS
 )
-
-
-@dataclass(slots=True)
-class Life:
-    """Everything that was secret, and everything that anybody could read afterwards."""
-
-    secrets: dict[str, str] = field(default_factory=dict[str, str])
-    seen: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
-
-    def keep(self, where: str, what: bytes | str) -> None:
-        self.seen.append((where, what if isinstance(what, bytes) else what.encode(errors="replace")))
-
-    def answer(self, where: str, answer: httpx2.Response) -> None:
-        """An HTTP answer, head and body."""
-        self.keep(where, f"{answer.status_code} {list(answer.headers.multi_items())} {answer.text}")
-
-    def process(self, name: str, pid: int) -> None:
-        """What every user of the machine, and its owner, may see of a process that runs."""
-        for part in ("cmdline", "environ"):
-            self.keep(f"/proc: {part} of {name}", Path(f"/proc/{pid}/{part}").read_bytes())
-
-    def files(self, folder: Path, when: str) -> None:
-        """Every file but those that are there to hold a secret, which nobody else may read."""
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                if path.suffix in {".pem", ".credential"}:
-                    assert path.stat().st_mode & 0o077 == 0, path
-                else:
-                    self.keep(f"{when}: {path.relative_to(folder)}", path.read_bytes())
 
 
 @dataclass(slots=True)
@@ -318,9 +293,9 @@ async def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     try:
         async with hostile_backend() as hostile, tapped(life) as (tap, tap_url):
             text = TOOLS.replace("{backend}", tap_url).replace("{hostile}", hostile.url)
-            (folder / "tools.toml").write_text(text)
+            (folder / "tools.toml").write_text(text + await client_sections(life))
             await live(runs, life, corp, hostile, tap)
-            for number, token in enumerate((*tap.tokens, *hostile.tokens)):
+            for number, token in enumerate((*tap.tokens, *hostile.tokens, *hostile.txn_tokens)):
                 life.secrets[f"token {number}"] = token
     finally:
         runs.end_all()
@@ -386,11 +361,16 @@ async def live(runs: Runs, life: Life, corp: ForeignIssuer, hostile: Hostile, ta
                 life.answer("to a thief", answer)
     await bad_credentials(life, url, mine, bad.values())
 
+    # What goes on at the OAuth endpoints.
+    async with httpx2.AsyncClient(base_url=url, timeout=LIMIT_S) as http:
+        await Exchanges(life=life, http=http, folder=folder, corp=corp, broker=runs.broker).all()
+    life.process("broker serve", broker.process.pid)
+
     # Commands.
     [listed, *_] = await runs.broker("session list --json", "session list --all", "log list", "keys list")
     sessions = [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
     sids = {each["sub"]: each["sid"] for each in sessions}
-    assert len(sids) == 3
+    assert {"alice", "bob", "carol"} < sids.keys()
     with alice.open("rb") as credential:
         await runs.broker("explain --as - poke", stdin=credential)
     await runs.broker(
@@ -456,37 +436,10 @@ async def live(runs: Runs, life: Life, corp: ForeignIssuer, hostile: Hostile, ta
     assert {each["outcome"] for each in events} >= {"refused", "returned", "failed", "unfinished", "replayed"}
 
 
-def forms(name: str, secret: str) -> Iterable[tuple[str, bytes]]:
-    """The secret as it could be written: whole, what makes it one, and that in base64 and in escapes."""
-    if name.startswith("key "):
-        key = load_pem_private_key(secret.encode(), password=None)
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            raw = key.private_numbers().private_value.to_bytes(32)
-        else:
-            assert isinstance(key, ed25519.Ed25519PrivateKey)
-            raw = key.private_bytes_raw()
-        yield "PEM", "".join(secret.splitlines()[1:-1]).encode()
-        yield "a line of PEM", secret.splitlines()[1].encode()
-        yield "raw", raw
-        yield "hex", raw.hex().encode()
-        for shift in range(3):
-            yield f"base64 at {shift}", base64.b64encode(b" " * shift + raw)[4:-4]
-            yield f"base64url at {shift}", base64.urlsafe_b64encode(b" " * shift + raw)[4:-4]
-        return
-    signature = secret.rsplit(".", 1)[1]
-    yield "whole", secret.encode()
-    yield "signature", signature.encode()
-    yield "half of the signature", signature[:43].encode()
-    yield "the bytes of the signature", base64.urlsafe_b64decode(signature + "==")
-    yield "escapes", "".join(f"\\u{ord(each):04x}" for each in signature).encode()
-    for shift in range(3):
-        yield f"base64 at {shift}", base64.b64encode(b" " * shift + signature.encode())[4:-4]
-
-
 async def test_the_life_was_one(life: Life) -> None:
     """What follows would find nothing in nothing."""
     assert len([name for name in life.secrets if name.startswith("token ")]) > 60
-    assert len([name for name in life.secrets if name.startswith("key ")]) == 3
+    assert len([name for name in life.secrets if name.startswith("key ")]) == 4
     where = {where for where, _ in life.seen}
     for wanted in (
         "at the end: broker.db", "after a crash: broker.db-wal", "at the end: checkpoints",
@@ -505,16 +458,29 @@ async def test_no_secret_is_in_anything_that_a_life_leaves_behind(life: Life) ->
         everything.write(what + b"\0")
     haystack = everything.getvalue()
     found = [
-        f"{name} ({form}) in {[where for where, what in life.seen if needle in what]}"
+        f"{name} ({form}) in {places}"
         for name, secret in life.secrets.items()
         for form, needle in forms(name, secret)
         if needle in haystack
+        and (places := [w for w, what in life.seen if needle in what and (name, w) not in life.by_design])
     ]
     assert found == []
 
 
+async def test_what_is_handed_out_by_design_is_in_the_one_place_that_is_for_it(life: Life) -> None:
+    for name, where in sorted(life.by_design):
+        places = [place for place, what in life.seen if life.secrets[name].encode() in what]
+        assert places == [where], name
+
+
 async def test_each_form_of_a_secret_would_be_found(life: Life) -> None:
-    for name in ("alice", "token 0", next(each for each in life.secrets if each.startswith("key "))):
+    for name in (
+        "alice",
+        "token 0",
+        "code 0",
+        "secret of desk",
+        next(each for each in life.secrets if each.startswith("key ")),
+    ):
         for form, needle in forms(name, life.secrets[name]):
             assert len(needle) > 25, form
             assert needle in b"before " + needle + b" after"

@@ -24,6 +24,7 @@ class Hostile:
     url: str = ""
     elsewhere: int = 0
     tokens: list[str] = field(default_factory=list[str])
+    txn_tokens: list[str] = field(default_factory=list[str])
     waiting: int = 0
     sent: int = 0
     arrived: anyio.Event = field(default_factory=anyio.Event)
@@ -95,6 +96,10 @@ async def hostile_backend() -> AsyncGenerator[Hostile]:
             line.split(" ")[-1] for line in head.split("\r\n") if line.lower().startswith("authorization:")
         ]
         kept.tokens.append(token)
+        for line in head.split("\r\n"):
+            name, _, value = line.partition(": ")
+            if name.lower() == "txn-token":
+                kept.txn_tokens.append(value)
         match how:
             case "hang":
                 kept.waiting += 1
@@ -124,6 +129,8 @@ async def hostile_backend() -> AsyncGenerator[Hostile]:
                     writer.write(b"X-Fill: " + b"a" * 4000 + b"\r\n")
                     kept.sent += 4000
                     await writer.drain()
+            case "echo_txn":
+                writer.write(whole(json.dumps({"about": kept.txn_tokens[-1], "you": token}).encode()))
             case _:
                 writer.write(answer_of(how, token, kept_elsewhere))
                 await writer.drain()
