@@ -100,6 +100,25 @@ def test_a_token_that_a_client_took_with_it_has_an_outcome_of_its_own(store: Pat
     assert "issued after 1 ms" in capsys.readouterr().out
 
 
+def test_where_no_tool_is_named_the_column_has_a_dash_and_the_event_stands_in_its_own(
+    store: Path, capsys: Said
+) -> None:
+    async def refuse() -> None:
+        async with Store.open(store, origin="x", now_ms=lambda: NOW_MS) as opened:
+            await opened.append(Entry(record=record("refused", 70, sid="top", code="delegation.wider")))
+
+    anyio.run(refuse)
+    assert main(["log", "list", "--store", str(store), "--everything"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    tool, outcome = heading.index("TOOL"), heading.index("OUTCOME")
+    # Left of them stand names of one width: every line has its columns where the heading has them.
+    columns = [(line[tool:].split()[0], line[outcome:].split()[0]) for line in lines]
+    assert columns[0] == ("-", "refused")
+    assert ("orders_put", "refused") in columns
+    assert {of for named, of in columns if named == "-"} >= {"session.opened", "revoked", "delegated"}
+    assert not any(named == of for named, of in columns)
+
+
 def test_what_became_of_sessions_is_a_line_each(store: Path, capsys: Said) -> None:
     assert main(["log", "list", "--store", str(store), "--everything"]) == 0
     table = capsys.readouterr().out

@@ -12,6 +12,7 @@ from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.claims import MAX_TTL_S
 from broker.cli import main
+from broker.limit import Limit
 from broker.record import Record
 from broker.session import Session, opened_record
 from broker.store.protocols import Entry, SpendCondition, Unmet
@@ -107,6 +108,28 @@ def test_a_session_takes_every_session_below_it_along(capsys: Said) -> None:
     assert alive(capsys) == ["other", "top"]
     assert told(capsys, "session", "top")["sessions"] == ["top"]
     assert told(capsys, "session", "top")["news"] is False
+
+
+@pytest.mark.usefixtures("here")
+def test_a_list_for_programs_says_whose_part_a_session_is_and_of_whom_and_what(capsys: Said) -> None:
+    limit = Limit(tools=frozenset({"orders_get"}), arguments={"orders_get": '{"maxProperties":1}'})
+    keep(
+        session("top", "alice", "bot", tenant="acme", jkt="a-thumbprint"),
+        session("child", "alice", "helper", "bot", parent="top", kind="child", limits=(limit,)),
+    )
+    assert main(["session", "list", "--json"]) == 0
+    found = {each["sid"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
+    told = ("parent", "limits", "tenant", "jkt")
+    assert [found["top"][name] for name in told] == [None, [], "acme", "a-thumbprint"]
+    condition = {"tools": ["orders_get"], "arguments": {"orders_get": {"maxProperties": 1}}}
+    assert [found["child"][name] for name in told] == ["top", [condition], None, None]
+    assert main(["session", "list"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    # The condition and the key are for programs: a line of the table stays a line.
+    assert len(lines) == 2
+    assert heading.split() == [
+        "SESSION", "WHO", "ROLES", "ISSUER", "OPENED", "EXPIRES", "STATE", "PART", "OF",
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("here")

@@ -183,7 +183,7 @@ def _list(arguments: argparse.Namespace, store: Path) -> int:
         (
             plain(str(line.body["time"])),
             _chain(line.body),
-            plain(str(line.body.get("tool", line.body["event"]))),
+            plain(str(line.body.get("tool", "-"))),  # the event stands beside it
             plain(line.outcome),
             plain(_why(line.body)),
             plain(str(line.body.get("txn", ""))),

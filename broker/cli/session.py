@@ -263,9 +263,7 @@ def _as_json(stored: StoredSession, at_ms: int) -> dict[str, Json]:
 
 
 def _print_table(found: Sequence[StoredSession], at_ms: int) -> None:
-    rows: list[tuple[str, ...]] = [
-        ("SESSION", "WHO", "ROLES", "ISSUER", "OPENED", "EXPIRES", "STATE", "PART OF")
-    ]
+    rows: list[tuple[str, ...]] = [_HEADINGS]
     for each in found:
         session = each.session
         rows.append(
