@@ -3,8 +3,10 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -12,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from broker.canonical import Json, canonical_json, digest
 from broker.errors import Code, Rejected
 from broker.jws import Family, decode_part, encode_part, parse_json_strict, split_compact
-from broker.verify import ALGORITHMS, PublicKeyObject, holds, key_from_jwk
+from broker.verify import ALGORITHMS, PublicKey, PublicKeyObject, holds, key_from_jwk
 
 TYP = "dpop+jwt"
 """RFC 9449 §4.2."""
@@ -31,6 +33,10 @@ _MAX_TEXT = 512
 _MAX_URL = 8192
 _MAX_DATE = 2**53 - 1
 _P256_BYTES = 32
+_KEPT = 256
+_MAX_KEPT = 1024
+"""Headers whose key is kept, and characters of one: enough for RSA of 4096 bits. Whoever sends others only
+has them read again."""
 
 # RFC 7515 §4.1: these bring other keys along, change what is signed, or are not of a JWS at all.
 _HARMFUL_HEADER = frozenset({"jku", "x5u", "x5c", "crit", "b64", "zip", "enc"})
@@ -63,13 +69,20 @@ class Expected:
     jkt: str | None = None
 
 
+class Header(NamedTuple):
+    """What a header says of its key. `part` is its text, which says the same each time."""
+
+    part: str
+    alg: str
+    typ: str
+    jwk: Mapping[str, Json]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedProof:
     """A proof that was taken apart. Nothing in here may be believed yet."""
 
-    alg: str
-    typ: str
-    jwk: Mapping[str, Json]
+    header: Header
     claims: Mapping[str, Json]
     signing_input: bytes
     signature: bytes
@@ -137,7 +150,7 @@ def check_proof(headers: Sequence[str], expected: Expected, *, family: Family) -
         raise Rejected(invalid, "`htm` is not the method of this request")
     # 9. This URL.
     url = normalised(htu)
-    if url is None or url != normalised(expected.htu):
+    if url is None or (htu != expected.htu and url != normalised(expected.htu)):
         raise Rejected(invalid, "`htu` is not the URL of this request")
     # 10. A nonce of ours.
     nonce = claims.get("nonce")
@@ -160,18 +173,27 @@ def check_proof(headers: Sequence[str], expected: Expected, *, family: Family) -
 
 def _signer(proof: UnverifiedProof, invalid: Code) -> str:
     """The thumbprint of the key that made a proof: steps 4 to 7 of `check_proof`."""
-    # 4. Its kind.
-    if proof.typ.lower().removeprefix("application/") != TYP:
-        raise Rejected(invalid, "`typ` is not dpop+jwt")
-    # 5. Its algorithm.
-    if proof.alg not in ALGORITHMS:
-        raise Rejected(invalid, f"`alg` is none of {ALGS}")
-    # 7. Its key, before it is used.
-    key = key_from_jwk(proof.jwk, alg=proof.alg, invalid=invalid)
+    # 4, 5, 7. Its key. A client has one for many proofs: it is looked at once.
+    read = _kept_key if len(proof.header.part) <= _MAX_KEPT else _read_key
+    key, jkt = read(proof.header.part, invalid)
     # 6. Its signature.
     if not holds(key, proof.signing_input, proof.signature):
         raise Rejected(invalid, "the signature does not hold under the key in the header")
-    return thumbprint(key.key)
+    return jkt
+
+
+def _read_key(part: str, invalid: Code) -> tuple[PublicKey, str]:
+    """The key of a header, and its thumbprint. By the text alone, so that what is kept is of no other."""
+    header = _read_header(part, invalid)
+    # 4. Its kind.
+    if header.typ.lower().removeprefix("application/") != TYP:
+        raise Rejected(invalid, "`typ` is not dpop+jwt")
+    # 5. Its algorithm.
+    if header.alg not in ALGORITHMS:
+        raise Rejected(invalid, f"`alg` is none of {ALGS}")
+    # 7. Its key, before it is used.
+    key = key_from_jwk(header.jwk, alg=header.alg, invalid=invalid)
+    return key, thumbprint(key.key)
 
 
 def parse_proof(text: str, invalid: Code) -> UnverifiedProof:
@@ -187,25 +209,35 @@ def parse_proof(text: str, invalid: Code) -> UnverifiedProof:
         Rejected: with `invalid`.
     """
     # 1. Shape.
-    parts = split_compact(text, invalid, most=MAX_BYTES)
-    head, body, signature = (decode_part(part, invalid) for part in parts)
+    part, body, signature = split_compact(text, invalid, most=MAX_BYTES)
     # 2. Header and claims.
-    header, claims = parse_json_strict(head, invalid), parse_json_strict(body, invalid)
-    if not isinstance(header, dict) or not isinstance(claims, dict):
-        raise Rejected(invalid, "the header or the payload is not an object")
+    read = _kept_header if len(part) <= _MAX_KEPT else _read_header
+    header, claims = read(part, invalid), parse_json_strict(decode_part(body, invalid), invalid)
+    if not isinstance(claims, dict):
+        raise Rejected(invalid, "the payload is not an object")
+    return UnverifiedProof(
+        header=header,
+        claims=MappingProxyType(claims),
+        signing_input=text.rpartition(".")[0].encode("ascii"),
+        signature=decode_part(signature, invalid),
+    )
+
+
+def _read_header(part: str, invalid: Code) -> Header:
+    header = parse_json_strict(decode_part(part, invalid), invalid)
+    if not isinstance(header, dict):
+        raise Rejected(invalid, "the header is not an object")
     if not _HARMFUL_HEADER.isdisjoint(header):
         raise Rejected(invalid, "the header has a member that is not taken")
     typ, alg, jwk = header.get("typ"), header.get("alg"), header.get("jwk")
     if not isinstance(typ, str) or not isinstance(alg, str) or not isinstance(jwk, dict):
         raise Rejected(invalid, "the header lacks `typ`, `alg` or `jwk`")
-    return UnverifiedProof(
-        alg=alg,
-        typ=typ,
-        jwk=MappingProxyType(jwk),
-        claims=MappingProxyType(claims),
-        signing_input=text.rpartition(".")[0].encode("ascii"),
-        signature=signature,
-    )
+    return Header(part, alg, typ, MappingProxyType(jwk))
+
+
+# Only what was read without a mistake is kept: a refusal is found anew each time.
+_kept_header = lru_cache(maxsize=_KEPT)(_read_header)
+_kept_key = lru_cache(maxsize=_KEPT)(_read_key)
 
 
 def access_token_hash(token: str) -> str:
