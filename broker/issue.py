@@ -29,6 +29,13 @@ _BROKEN = Refused(
     shown="The broker failed.",
 )
 
+_NO_KEY = Refused(
+    code=Code.INTERNAL,
+    reason="the backend takes bound tokens alone, and there is no key to bind one to",
+    shown_code=Code.INTERNAL,
+    shown="The broker failed.",
+)
+
 
 class Authenticate(Protocol):
     """`authenticate.Authenticator`, as this module needs it."""
@@ -179,6 +186,9 @@ class Issuer:
 
         # 4. Log. Who asked for a token of its own has proved a key; else it is the broker that sends it.
         bind = self.jkt if ask.bind is None and tool.backend.dpop else ask.bind
+        if bind is None and tool.backend.dpop:
+            # Never a bearer's token in place of it.
+            return await self._deny(at, _NO_KEY, session, arguments)
         jti = self.new_jti()
         iat = at.now_ms // 1000
         exp = min(iat + tool.ttl_s, session.expires_s)

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from proof_client import ProofKey
 
 from broker.authenticate import Authenticator
 from broker.chain import Chain, Principal
@@ -335,3 +336,79 @@ def test_a_session_is_opened_for_a_tenant_that_there_is_and_with_no_role_of_anot
         assert main(["session", "open", *ALICE, *wrong]) == 2
         assert "acme" in capsys.readouterr().err
     assert len(listed(capsys)) == 1
+
+
+# ── --bind ──────────────────────────────────────────────────────────────────
+
+PUBLIC = ProofKey()
+JKT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+"""RFC 9449, figure 9."""
+
+OTHERS = {
+    "a private key": (PUBLIC.private_jwk(), "private or symmetric key"),
+    "a secret": ({"kty": "oct", "k": "AAAA"}, "private or symmetric key"),
+    "a key set": ({"keys": [PUBLIC.jwk]}, "no key"),
+    "another curve": ({**PUBLIC.jwk, "crv": "P-384"}, "no key"),
+    "for encryption": ({**PUBLIC.jwk, "use": "enc"}, "no key"),
+    "half of a point": ({"kty": "EC", "crv": "P-256", "x": PUBLIC.jwk["x"]}, "damaged"),
+    "not on the curve": ({**PUBLIC.jwk, "y": PUBLIC.jwk["x"]}, "damaged"),
+    "a list": ([PUBLIC.jwk], "no JWK"),
+    "a string": (PUBLIC.jkt, "no JWK"),
+}
+
+
+def refused_to_bind(capsys: Said, key: str) -> str:
+    assert main(["session", "open", *ALICE, f"--bind={key}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return str(err)
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_session_is_bound_to_no_file_but_that_of_a_public_key(here: Path, capsys: Said, what: str) -> None:
+    holds, why = OTHERS[what]
+    (here / "agent.jwk").write_text(json.dumps(holds))
+    told = refused_to_bind(capsys, "agent.jwk")
+    assert why in told
+    assert PUBLIC.private_jwk()["d"] not in told
+    assert not (here / "broker.db").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "short", "no-such-file.jwk", f"{JKT}=", JKT[:-1], f"{JKT}A", f"{JKT[:-1]}J", f" {JKT}",
+        f"{JKT[:-1]}+", '{"kty":"EC"}',
+    ],
+)  # fmt: skip
+def test_a_session_is_bound_to_nothing_that_is_no_thumbprint(here: Path, capsys: Said, text: str) -> None:
+    assert "--bind" in refused_to_bind(capsys, text)
+    assert not (here / "broker.db").exists()
+
+
+def test_a_file_that_cannot_be_read_binds_nothing(here: Path, capsys: Said) -> None:
+    (here / "folder").mkdir()
+    assert "cannot be read" in refused_to_bind(capsys, "folder")
+    (here / "agent.jwk").write_bytes(b'{"kty":"EC","kty":"OKP"}')
+    assert "twice" in refused_to_bind(capsys, "agent.jwk")
+    (here / "agent.jwk").write_bytes(b"\xff")
+    assert "UTF-8" in refused_to_bind(capsys, "agent.jwk")
+    assert not (here / "broker.db").exists()
+
+
+def test_a_thumbprint_that_begins_with_a_dash_is_written_with_an_equals_sign(
+    here: Path, capsys: Said
+) -> None:
+    assert here.is_dir()
+    dash = "-" + JKT[1:]
+    open_one(capsys, *ALICE, f"--bind={dash}")
+    assert [each["jkt"] for each in listed(capsys)] == [dash]
+    assert main(["session", "open", "--help"]) == 0
+    assert "--bind=KEY where that begins with a dash" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_and_its_thumbprint_bind_to_the_same_key(here: Path, capsys: Said) -> None:
+    (here / "agent.jwk").write_text(json.dumps({**PUBLIC.jwk, "kid": "agent-1", "use": "sig"}))
+    for key in ("agent.jwk", PUBLIC.jkt):
+        open_one(capsys, *ALICE, f"--bind={key}")
+    assert {each["jkt"] for each in listed(capsys)} == {PUBLIC.jkt}

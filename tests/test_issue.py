@@ -113,6 +113,25 @@ async def test_every_call_has_a_token_a_txn_and_a_record_of_its_own(broker: Litt
     assert len(await broker.records("allowed")) == len(broker.minter.minted) == 5
 
 
+async def test_a_backend_that_asks_for_proofs_gets_no_bearers_token_where_there_is_no_key(
+    tmp_path: Path,
+) -> None:
+    audience = f'audience = "{ORDERS}"'
+    assert audience in CONFIG
+    catalog = catalog_of(CONFIG.replace(audience, f"{audience}\ndpop = true"))
+    async with little_broker(tmp_path, catalog=catalog) as broker:
+        credential = await broker.open_session(session_of("support"))
+        denied = await broker.issue(credential, "orders_get", order_id="1")
+        assert isinstance(denied, Denied)
+        [record] = await broker.records("refused")
+        assert record["code"] == Code.INTERNAL
+        assert "no key" in record["reason"]
+        assert broker.minter.minted == []
+        bound = replace(broker.issuer, jkt="0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I")
+        call = await bound.issue(Ask(credential=credential, tool="orders_get", arguments={"order_id": "1"}))
+        assert claims_of(broker, issued(call).token).jkt == bound.jkt
+
+
 async def test_the_record_is_on_the_disk_before_the_token_is_signed(tmp_path: Path) -> None:
     async with little_broker(tmp_path) as broker:
         credential = await broker.open_session(session_of("support"))

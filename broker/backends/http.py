@@ -84,6 +84,8 @@ class _Pool:
     """The connections of one backend; what is wrong with it stays with it."""
 
     def __init__(self, backend: Backend, proof_key: ProofKey | None) -> None:
+        if backend.dpop and proof_key is None:
+            raise BackendFailed(Code.INTERNAL, f"There is no key to prove to the backend {backend.name}.")
         self._proof_key = proof_key if backend.dpop else None
         self._nonce: str | None = None
         self._name = backend.name

@@ -81,8 +81,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     opening.add_argument(
         "--bind",
         metavar="KEY",
-        help="the agent's public key, a JWK file or its thumbprint: each use must prove it by DPoP "
-        "(default: whoever has the credential may use it)",
+        help="the agent's public key, a JWK file or its thumbprint (--bind=KEY where that begins with a "
+        "dash): each use must prove it by DPoP (default: whoever has the credential may use it)",
     )
     opening.add_argument(
         "--to", type=Path, metavar="FILE", help="write the credential there, mode 0600 (default: to stdout)"

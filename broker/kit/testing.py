@@ -18,6 +18,7 @@ from broker.kit.spends import MemorySpends
 from broker.kit.txn_tokens import TxnTokenVerifier
 from broker.kit.verifier import Verifier
 from broker.mint import SigningKey, TokenMinter
+from broker.prove import ProofKey
 from broker.request import RequestBinding
 from broker.txn_token import TxnClaims
 from broker.verify import KeySet, PublicKey
@@ -77,15 +78,35 @@ class FakeBroker:
         path.write_text(json.dumps(self.jwks()), encoding="utf-8")
         return path
 
-    def verifier(self) -> Verifier:
+    def verifier(self, *, url: str | None = None, require_proof: bool = False) -> Verifier:
         """A verifier that trusts this broker, and remembers spends in memory.
 
         No token was ever spent elsewhere, so it takes them from its first second on.
+
+        Args:
+            url, require_proof: see `Verifier`.
         """
-        spends = MemorySpends(unspent_since_s=0, now=self._now)
         return Verifier(
-            issuer=self.issuer, audience=self.audience, keys=self.keys, spends=spends, now=self._now
+            issuer=self.issuer,
+            audience=self.audience,
+            keys=self.keys,
+            spends=MemorySpends(unspent_since_s=0, now=self._now),
+            url=url,
+            require_proof=require_proof,
+            now=self._now,
         )
+
+    def proof_key(self) -> ProofKey:
+        """A key of its own to bind tokens to, and to prove (RFC 9449), as the broker has for `dpop = true`.
+
+            key = broker.proof_key()
+            token = broker.token(action="orders:read", path="/orders/42", cnf={"jkt": key.jkt})
+            proof = key.proof(htm="GET", url="https://backend.test/orders/42", token=token)
+            headers = {"Authorization": f"DPoP {token}", "DPoP": proof}
+
+        The URL is the verifier's `url` (the audience unless told) and what is asked for.
+        """
+        return ProofKey(now_s=lambda: int(self._now()), new_jti=lambda: secrets.token_urlsafe(16))
 
     def txn_verifier(self, *, trust_domain: str = "trust-domain.test") -> TxnTokenVerifier:
         """A verifier of this broker's transaction tokens."""

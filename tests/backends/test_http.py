@@ -283,6 +283,20 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_used_again(
     assert server.tokens == [f"Bearer {token_of(str(number))}" for number in range(3)]
 
 
+async def test_a_backend_that_asks_for_proofs_is_not_called_without_a_key(backends: HttpBackends) -> None:
+    """Its tokens are bound: shown as a bearer's one would be given away for nothing."""
+    seen: list[Connection] = []
+
+    async def note(connection: Connection) -> None:
+        seen.append(connection)
+
+    async with raw_server(note) as server:
+        bound = tool_of(replace(backend_at(server.url), dpop=True))
+        for _ in range(2):
+            assert (await failure(backends, bound)).code == Code.INTERNAL
+    assert seen == []
+
+
 async def test_calls_one_after_the_other_share_a_connection(backends: HttpBackends) -> None:
     async with raw_server(replies(reply())) as server:
         for number in range(10):
