@@ -91,7 +91,11 @@ def granted_session(
     identity = issuer.kind == "id-jag"
     # 6. Scopes, before the roles that come from them.
     scopes = _scopes(payload, wanted)
-    narrowed = {**payload, "scope": " ".join(scopes)} if wanted.scopes else dict(payload)
+    narrowed = dict(payload)
+    if wanted.scopes:
+        # Some issuers say it twice: what was not asked for is in neither.
+        narrowed |= {"scope": " ".join(scopes)}
+        narrowed.pop("scp", None)
     if identity:
         # It names a client of ours, in our words, and not one of the issuer's.
         narrowed = {claim: value for claim, value in narrowed.items() if claim not in {"client_id", "azp"}}

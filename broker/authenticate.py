@@ -248,7 +248,13 @@ def _settled(session: Session, kept: StoredSession | None, catalog: Catalog) -> 
     if session.kind == "issuer":
         if kept is None:
             return session
-        _require_standing(kept)
+        before = _require_standing(kept)
+        # What is revoked by name is looked for in what was kept.
+        if (before.issuer, before.tenant) != (session.issuer, session.tenant):
+            raise Rejected(
+                Code.CREDENTIAL_ISSUER,
+                "the session was opened for another tenant, or another name of its issuer; get a new one",
+            )
         # The rules may have changed since it was opened; the roles are those of now.
         return replace(session, opened_ms=kept.session.opened_ms)
     ours = _require_standing(kept)

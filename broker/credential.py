@@ -87,6 +87,7 @@ def foreign_session(
     # 5. Roles.
     assertions = assertions_of(payload, issuer)
     # 6. Assurance.
+    acr_claim = _acr_claim(payload)
     session = Session(
         sid=sid,
         kind="issuer",
@@ -96,7 +97,8 @@ def foreign_session(
         assertions=assertions,
         opened_ms=now_ms,
         expires_s=expires_s,
-        acr=_acr(payload, issuer),
+        acr=_acr(acr_claim, issuer),
+        acr_claim=acr_claim,
         amr=_amr(payload),
         auth_time=_auth_time(payload, now_s),
         tenant=issuer.tenant,
@@ -145,26 +147,40 @@ def _asked_of(rule: RoleRule, issuer: Issuer) -> str:
 
 
 def as_ruled(child: Session, catalog: Catalog) -> Session:
-    """A child, or the session of an assertion, with no role that nobody would have under the rules of now.
+    """A child, or the session of an assertion, with nothing that nobody would have under the rules of now.
 
-    The claims that gave them are not at hand. But a rule that gave one, and is no longer there, gives none.
+    1. Whoever vouched for an actor that joined is trusted still.
+    2. So is whoever vouched for the subject, under the same name and `iss`, and for the same tenant.
+    3. The claims that gave the roles are not at hand. But a rule that gave one, and is no longer there, gives
+       none.
+    4. What the issuer said of the assurance means what it means now, as it does for the first session.
 
     Raises:
-        Rejected: `credential.issuer` where whoever vouched for the subject is trusted no more, or for
-            another tenant.
+        Rejected: `credential.issuer` for 1 and 2.
     """
+    # 1. Actors.
+    if any(name != "broker" and name not in catalog.issuers for name in child.vouchers):
+        raise Rejected(Code.CREDENTIAL_ISSUER, "the issuer that vouched for an actor is declared no more")
     if child.issuer == "broker":
         return child
+    # 2. Subject.
     issuer = catalog.issuers.get(child.issuer)
-    if issuer is None or issuer.tenant != child.tenant:
+    if issuer is None or issuer.tenant != child.tenant or issuer.issuer != child.chain.subject.iss:
         raise Rejected(Code.CREDENTIAL_ISSUER, "the issuer that vouched for its subject is declared no more")
+    # 3. Roles.
     rules = tuple((rule.role, _asked_of(rule, issuer)) for rule in issuer.rules)
     standing = tuple(
         each
         for each in child.assertions
         if any(each.role == role and each.because.startswith(f"{told}[") for role, told in rules)
     )
-    return replace(child, roles=tuple(dict.fromkeys(each.role for each in standing)), assertions=standing)
+    return replace(
+        child,
+        roles=tuple(dict.fromkeys(each.role for each in standing)),
+        assertions=standing,
+        # 4. Assurance. One that was kept before its claim was, is not known to mean anything under a table.
+        acr=_acr(child.acr_claim, issuer) if child.acr_claim is not None or issuer.acr else child.acr,
+    )
 
 
 def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
@@ -248,12 +264,13 @@ def _date(payload: Mapping[str, Json], claim: str) -> int | None:
     return value
 
 
-def _acr(payload: Mapping[str, Json], issuer: Issuer) -> str | None:
+def _acr_claim(payload: Mapping[str, Json]) -> str | None:
+    return principal_name(payload["acr"], "acr", Code.CREDENTIAL_CLAIMS) if "acr" in payload else None
+
+
+def _acr(claim: str | None, issuer: Issuer) -> str | None:
     """With a table, the level that it gives: a value that is not in there means nothing, `aal3` included."""
-    if "acr" not in payload:
-        return None
-    acr = principal_name(payload["acr"], "acr", Code.CREDENTIAL_CLAIMS)
-    return dict(issuer.acr).get(acr) if issuer.acr else acr
+    return claim if claim is None or not issuer.acr else dict(issuer.acr).get(claim)
 
 
 def _amr(payload: Mapping[str, Json]) -> tuple[str, ...]:

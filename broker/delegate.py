@@ -17,8 +17,8 @@ from broker.issue import Authenticate, Denied
 from broker.plain_text import plain
 from broker.policy import Refused, refused
 from broker.record import Record
-from broker.session import Session, opened_record
-from broker.store.protocols import Entry, Log, NotRedeemed, Offer, Offers, Sessions, Unmet
+from broker.session import Session, joined, opened_record
+from broker.store.protocols import ClaimFault, Entry, Log, NotRedeemed, Offer, Offers, Sessions, Unmet
 from broker.store.refusals import rejection
 
 T = TypeVar("T")
@@ -193,8 +193,9 @@ class Delegator:
         1. The agent proves itself: its credential is good, and speaks for nobody else. Two authorities must
            not mix.
         2. In one transaction with the record `session.opened`: the code is known, not over, not used, and
-           for this very agent; and what it is a part of stands. Of many who show it at once, one gets here.
-           The agent is no other tenant's; and where the parent is bound to a key, it has proved one as well.
+           for this very agent, who is no other tenant's, and who proved a key where the parent is bound to
+           one; what it is a part of stands, and so does the session by which the agent proved itself. Of many
+           who show it at once, one gets here; whoever does not has not used it up.
         3. The credential is signed after that, by a key that is published as long as it lives. It is bound
            to the key that the agent proved to have, if it did.
 
@@ -214,23 +215,20 @@ class Delegator:
         # 2. The code.
         redeemed = await self.offers.redeem(
             _code_sha256(code),
-            agent=actor.chain.subject,
+            actor=actor,
             now_ms=at.now_ms,
             record=partial(_opened_record, at),
             jkt=jkt,
         )
         if isinstance(redeemed, NotRedeemed):
-            refusal = _gone(redeemed.unmet, None)
+            refusal = _TOLD.get(redeemed.fault) if redeemed.fault else None
+            refusal = refusal or _gone(redeemed.unmet, None)
             if redeemed.fault is not None:
                 refusal = replace(refusal, reason=redeemed.fault.value)
             sid = None if redeemed.offered is None else redeemed.offered.sid
             return await self._deny(at, refusal, actor.chain, sid)
-        child = redeemed.session
-        if actor.tenant not in (None, child.tenant):
-            return await self._deny(at, _OTHER_TENANT, actor.chain, child.sid)
-        if child.jkt is not None and child.jkt != jkt:
-            return await self._deny(at, _UNPROVED, actor.chain, child.sid)
         # 3. Sign.
+        child = redeemed.session
         return Opened(
             credential=await self.sign(child, iss=at.catalog.broker.issuer), session=child, txn=at.txn
         )
@@ -252,7 +250,7 @@ class Delegator:
         2. The actor's, if there is one, proves the actor itself, and nobody for whom it acts.
         3. Something allows it: see `delegation.narrow`.
         4. The child and its record `session.opened` are durable, in one transaction, that has found the
-           parent standing.
+           parent standing, and the session by which the actor proved itself.
         5. The credential is signed after that, by a key that is published as long as it lives. It is bound
            to the key that was proved with this request, if one was.
 
@@ -283,10 +281,12 @@ class Delegator:
             return await self._deny(at, refused(rejected))
         # 2. The actor.
         actor: Principal | None = None
+        itself: Session | None = None
         if actor_credential is not None:
-            itself = await self._itself(at, actor_credential, jkt, parent)
-            if isinstance(itself, Denied):
-                return itself
+            proved = await self._itself(at, actor_credential, jkt, parent)
+            if isinstance(proved, Denied):
+                return proved
+            itself = proved
             actor = itself.chain.subject
             at = at.knowing(to=actor.sub, to_iss=actor.iss)
         # 3. Narrow.
@@ -295,10 +295,14 @@ class Delegator:
             return await self._deny(at, narrowed, parent.chain, parent.sid)
         # 4. Keep.
         child = narrowed.child(sid=self.new_sid(), opened_ms=at.now_ms, jkt=jkt)
+        if itself is not None:
+            child = joined(child, itself)
         opened = at.knowing(
-            rule=narrowed.rule, impersonation=narrowed.rule if narrowed.impersonation else None
+            rule=narrowed.rule, impersonation=narrowed.rule if narrowed.impersonator else None
         )
-        kept = await self.sessions.open_session(child, _opened_record(opened, child))
+        kept = await self.sessions.open_session(
+            child, _opened_record(opened, child), actor=None if itself is None else itself.sid
+        )
         if isinstance(kept, Unmet):
             return await self._deny(at, _gone(kept, narrowed.rule), parent.chain, parent.sid)
         # 5. Sign.
@@ -397,6 +401,7 @@ _UNNAMED = _refusal(Code.DELEGATION_NOT_GRANTED, "No rule lets the session hand 
 _OTHER_TENANT = _refusal(Code.DELEGATION_ACTOR, "The actor is another tenant's.")
 _UNPROVED = _refusal(
     Code.CREDENTIAL_PROOF,
-    "The session that was handed on is bound to a key; prove to have one of your own with a DPoP header, and "
-    "have it offered again.",
+    "The session that was handed on is bound to a key; prove to have one of your own with a DPoP header.",
 )
+_TOLD = {ClaimFault.OTHER_TENANT: _OTHER_TENANT, ClaimFault.UNPROVED: _UNPROVED}
+"""What the right agent may hear of a code."""

@@ -10,15 +10,16 @@ from broker.chain import Chain, Principal
 from broker.errors import Code, Rejected
 from broker.limit import Limit
 from broker.plain_text import plain
-from broker.policy import Refused, fits, roles_for, visible
+from broker.policy import Refused, fits, roles_for, strange_argument, visible
 from broker.schema import Schema, SchemaMistake
 from broker.session import Session
 
 TOOL = "delegate"
 """The built-in tool by which an agent hands on; no name for a tool of a catalog."""
 
-MAX_CONDITIONS = 16 * 1024
-"""Bytes of the conditions of one step, as canonical JSON. Each call of the child is held against them."""
+MAX_CONDITIONS = 4 * 1024
+"""Bytes of the conditions of all steps, as canonical JSON. Each call of the child is held against them, and
+each child is kept with all of them."""
 
 MAX_STEPS = 32
 """From the first session to the last. A session that narrows itself adds no actor, so that the bound of those
@@ -29,8 +30,6 @@ SELF = "self"
 
 MAY_ACT = "may_act"
 """The rule where the subject's issuer has named the actor (RFC 8693 §4.4)."""
-
-_COMPOSED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "patternProperties"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class Narrowed:
         chain: the parent's, with the new actor in front of it where there is one.
         limit: what this step leaves.
         rule: what allowed it: `roles.lead.delegate[0]`, `clients.rs08.impersonate[0]`, `MAY_ACT` or `SELF`.
-        impersonation: by a client whom `chain` does not name.
+        impersonator: a client for whom it is made, and whom `chain` does not name.
     """
 
     parent: Session
@@ -66,12 +65,13 @@ class Narrowed:
     limit: Limit
     expires_s: int
     rule: str
-    impersonation: bool = False
+    impersonator: Principal | None = None
 
     def child(self, *, sid: str, opened_ms: int, jkt: str | None) -> Session:
         """The child: tenant, roles, assurance and allowances are the parent's, and so is the chain.
 
-        Not so `may_act`: it was said of the parent's actor (OAuth Actor Profile: not propagated).
+        Not so `may_act` once somebody acts: it was said of the parent's actor (OAuth Actor Profile: not
+        propagated). As long as nobody joined it holds: a part of a session is no way around it.
         """
         parent = self.parent
         return Session(
@@ -91,6 +91,11 @@ class Narrowed:
             tenant=parent.tenant,
             jkt=jkt,
             allowance=parent.allowance or parent.chain.agent,
+            may_act=parent.may_act if self.chain == parent.chain else None,
+            acr_claim=parent.acr_claim,
+            root=parent.root or parent.sid,
+            vouchers=parent.vouchers,
+            impersonator=self.impersonator or parent.impersonator,
         )
 
 
@@ -105,7 +110,7 @@ class _Right:
     rule: str
     tools: tuple[str, ...] = ("*",)
     for_s: int | None = None
-    impersonation: bool = False
+    impersonator: Principal | None = None
 
 
 def narrow(
@@ -125,8 +130,8 @@ def narrow(
     2. Whoever will act is not in the chain yet, and with them the chain is not too long: a longer one is
        refused, and never cut (OAuth Actor Profile), for a cut one names the wrong agent.
     3. Something lets them: for an actor a `delegate` of the parent's roles, or the `may_act` of its subject's
-       issuer; for a client that is not in the chain a rule by name (impersonation). The same agent may always
-       have less.
+       issuer; for a client that is not in the chain a rule by name (impersonation). Where there is a
+       `may_act`, it is for nobody else, whatever a rule says. The same agent may always have less.
     4. Each tool is one that the parent may call now, and that the rule lets it hand on. There is one.
     5. A condition can be held against arguments, soon, and is on a tool and an argument that there are.
        Whatever it says: the parent's own conditions stay, so that it only takes away.
@@ -160,7 +165,7 @@ def narrow(
             nearest = nearest or tools
             continue
         # 5. Conditions.
-        unfit = _unfit(wish, tools, right)
+        unfit = _unfit(parent, wish, tools, right)
         if unfit is not None:
             return unfit
         # 6. An end.
@@ -173,7 +178,7 @@ def narrow(
             limit=Limit.of(tools, wish.arguments),
             expires_s=expires_s,
             rule=right.rule,
-            impersonation=right.impersonation,
+            impersonator=right.impersonator,
         )
     return nearest or _not_let(actor, client)
 
@@ -185,8 +190,9 @@ def actors_named(parent: Session, catalog: Catalog, name: str) -> tuple[Principa
         for rule in _delegates(parent, catalog)
         if (iss := _namespace(rule, catalog)) is not None and _is_named(rule, name)
     ]
-    if parent.may_act is not None and parent.may_act.sub == name:
-        found.append(parent.may_act)
+    if parent.may_act is not None:
+        # Nobody else may, whatever a rule says.
+        found = [parent.may_act] if parent.may_act.sub == name else []
     return tuple(dict.fromkeys(found))
 
 
@@ -206,7 +212,7 @@ def agents_of(parent: Session, catalog: Catalog) -> tuple[str, ...]:
         for name in rule.to
     ]
     if parent.may_act is not None:
-        named.append(parent.may_act)
+        named = [parent.may_act]
     there = (parent.chain.subject, *parent.chain.actors)
     return tuple(dict.fromkeys(each.sub for each in named if each not in there))
 
@@ -225,12 +231,17 @@ def _rights(
     parent: Session, catalog: Catalog, actor: Principal | None, client: Client | None
 ) -> Iterator[_Right]:
     if actor is None:
-        if client is None or Principal(catalog.broker.issuer, client.name) == parent.chain.agent:
+        named = None if client is None else Principal(catalog.broker.issuer, client.name)
+        if client is None or named == parent.chain.agent:
             yield _Right(rule=SELF)
+            return
+        if named is None or parent.may_act not in (None, named):
             return
         for each in client.impersonate:
             if _is_subject(each, parent):
-                yield _Right(rule=each.rule, impersonation=True)
+                yield _Right(rule=each.rule, impersonator=named)
+        return
+    if parent.may_act not in (None, actor):
         return
     for rule in _delegates(parent, catalog):
         if _namespace(rule, catalog) == actor.iss and _is_named(rule, actor.sub):
@@ -306,15 +317,17 @@ def _tools(
     return tools or _no(Code.DELEGATION_WIDER, "no tool would be left", right.rule)
 
 
-def _unfit(wish: Wish, tools: Mapping[str, Tool], right: _Right) -> Refused | None:
+def _unfit(parent: Session, wish: Wish, tools: Mapping[str, Tool], right: _Right) -> Refused | None:
     """Why the conditions cannot be held against arguments, if they cannot."""
     documents: dict[str, Json] = {name: dict(document) for name, document in wish.arguments.items()}
     try:
-        size = len(canonical_json(documents))
+        # As deep in other things as it is kept.
+        kept: dict[str, Json] = {"limits": [{"arguments": documents}]}
+        size = sum(limit.size for limit in parent.limits) + len(canonical_json(kept))
     except Rejected as rejected:
         return _no(Code.EXCHANGE_DETAILS, f"the conditions are not JSON: {rejected.message}", right.rule)
     if size > MAX_CONDITIONS:
-        sentence = f"the conditions have {size} bytes; at most {MAX_CONDITIONS} are taken"
+        sentence = f"the conditions of all steps have {size} bytes; at most {MAX_CONDITIONS} are taken"
         return _no(Code.EXCHANGE_DETAILS, sentence, right.rule)
     for name, document in wish.arguments.items():
         if name not in tools:
@@ -326,23 +339,12 @@ def _unfit(wish: Wish, tools: Mapping[str, Tool], right: _Right) -> Refused | No
             at = "/".join(str(part) for part in mistake.problems[0].path)
             sentence = f"the condition on {name} cannot be used"
             return _told(sentence, f"{sentence}: {at}: {mistake.problems[0].problem}", right.rule)
-        strange = _strange(document, tools[name].input.document)
+        strange = strange_argument(document, tools[name].input.document)
         if strange is not None:
             # It would limit nothing, and whoever wrote it would not know.
             sentence = f"a condition on {name} is on an argument that it does not have"
             return _told(sentence, f"{sentence}: {strange!r}", right.rule)
     return None
-
-
-def _strange(document: Mapping[str, Json], input_schema: Mapping[str, Json]) -> str | None:
-    """An argument that the condition names and the tool does not have, where that stands in one place."""
-    known = input_schema.get("properties")
-    if not isinstance(known, dict) or not known or not _COMPOSED.isdisjoint(input_schema):
-        return None
-    properties, required = document.get("properties"), document.get("required")
-    names = [*(properties if isinstance(properties, dict) else ())]
-    names += [str(each) for each in (required if isinstance(required, list) else ())]
-    return next((name for name in names if name not in known), None)
 
 
 def _end(parent: Session, wish: Wish, right: _Right, now_s: int) -> int | Refused:

@@ -185,7 +185,7 @@ def target_of(request: ExchangeRequest, catalog: Catalog) -> Target:
     Raises:
         Rejected: `exchange.target`.
     """
-    own = {catalog.broker.issuer, f"{catalog.broker.issuer}/mcp"}
+    own = _own(catalog)
     found: dict[str, Target] = {}
     for name in (*request.resources, *request.audiences):
         if name in own:
@@ -202,6 +202,17 @@ def target_of(request: ExchangeRequest, catalog: Catalog) -> Target:
     if len(found) > 1:
         raise Rejected(Code.EXCHANGE_TARGET, "more than one target is named; ask for one token each")
     return next(iter(found.values()))
+
+
+def is_own_target(request: ExchangeRequest, catalog: Catalog) -> bool:
+    """Whether the broker itself is named, and nothing else. No backend is looked for: this is for whoever has
+    no session yet, and must not hear from it which ones there are."""
+    named = {*request.resources, *request.audiences}
+    return bool(named) and named <= _own(catalog)
+
+
+def _own(catalog: Catalog) -> set[str]:
+    return {catalog.broker.issuer, f"{catalog.broker.issuer}/mcp"}
 
 
 def details(text: str) -> Detail | None:

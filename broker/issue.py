@@ -12,7 +12,7 @@ from broker.catalog import Catalog, Grant, Tool
 from broker.claims import CallClaims, LogPosition
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.mint import Minter
-from broker.policy import Arguments, Refused, decide, rate_exceeded, rate_key, refused
+from broker.policy import Arguments, Refused, decide, rate_exceeded, rate_key, refused, toil
 from broker.record import Record
 from broker.request import PlannedRequest
 from broker.session import Session
@@ -21,6 +21,9 @@ from broker.txn_token import MAX_TTL_S as MAX_TXN_TTL_S, TxnClaims
 
 LARGE = 8 * 1024
 """Bytes of arguments. What is smaller is decided in less time than a thread takes to start."""
+
+MUCH = 40_000
+"""The same, of `policy.toil`."""
 
 _BROKEN = Refused(
     code=Code.INTERNAL,
@@ -174,8 +177,10 @@ class Issuer:
         except Rejected as rejected:
             return await self._deny(at, refused(rejected), session)
         question = partial(decide, session, at.catalog, ask.tool, arguments, now_s=at.now_ms // 1000)
-        # Thousands of values take long to hold against schemas: beside the loop, so that nobody else waits.
-        large = len(arguments.canonical) > LARGE
+        # Thousands of values take long to hold against schemas, and longer where there are conditions of an
+        # agent's own: beside the loop, so that nobody else waits.
+        much = toil(session.limits, ask.tool, arguments) > MUCH
+        large = much or len(arguments.canonical) > LARGE
         decision = await anyio.to_thread.run_sync(question) if large else question()
         if isinstance(decision, Refused):
             return await self._deny(at, decision, session, arguments)

@@ -27,6 +27,11 @@ class Limit:
         texts = {name: canonical_json(dict(document)).decode() for name, document in arguments.items()}
         return cls(tools=frozenset(tools), arguments=texts)
 
+    @property
+    def size(self) -> int:
+        """Bytes of its conditions, as they are kept; where there is none, 0."""
+        return sum(len(name.encode()) + len(text.encode()) for name, text in self.arguments.items())
+
     def to_json(self) -> dict[str, Json]:
         tools: list[Json] = [*sorted(self.tools)]
         return {

@@ -14,12 +14,16 @@ from broker.errors import Code, Rejected
 from broker.limit import Limit, within
 from broker.plain_text import plain
 from broker.request import PlannedRequest
-from broker.schema import Schema, SchemaMistake
+from broker.schema import Schema
 from broker.session import Session
 
 MAX_VALUES = 10_000
 """In the arguments of one call, inner ones included: to hold one against a schema takes some 20 µs, and some
 rules of a schema take a time that grows with the square of their number."""
+
+MAX_TOIL = 400_000
+"""Bytes of the conditions that were handed on, times values of a call. A condition is an agent's own, and one
+of 4 kB can ask of each value whether it is one of a thousand: a unit takes up to half a microsecond."""
 
 MAX_NAME = 256
 """Characters of a member's name, which a schema may hold against patterns."""
@@ -31,28 +35,31 @@ class Arguments:
 
     Attributes:
         canonical: RFC 8785. sha256: its digest.
+        count: how many values there are, inner ones included.
     """
 
     values: Mapping[str, Json]
     canonical: bytes
     sha256: str
+    count: int
 
     @classmethod
     def of(cls, values: Mapping[str, Json]) -> "Arguments":
         """Raises Rejected: `arguments.too_large`, or `arguments.unsafe` where they have no canonical form."""
         # First of all: the form of a million numbers takes seconds to find.
-        _require_countable(values)
+        count = _counted(values)
         # One level down, as a record holds those that a tool keeps: what is decided can be written.
         held = canonical_json({"arguments": dict(values)})
         canonical = held[len(b'{"arguments":') : -1]
-        return cls(values=values, canonical=canonical, sha256=digest(canonical))
+        return cls(values=values, canonical=canonical, sha256=digest(canonical), count=count)
 
     def kept(self, keep: AbstractSet[str]) -> dict[str, Json]:
         """Those that the tool wants in clear in the log."""
         return {name: value for name, value in self.values.items() if name in keep}
 
 
-def _require_countable(values: Mapping[str, Json]) -> None:
+def _counted(values: Mapping[str, Json]) -> int:
+    """Raises Rejected."""
     count = 0
     unseen: list[Json] = [dict(values)]
     while unseen:
@@ -69,6 +76,7 @@ def _require_countable(values: Mapping[str, Json]) -> None:
         count += len(each)
         if count > MAX_VALUES:
             raise Rejected(Code.ARGUMENTS_TOO_LARGE, f"The arguments hold more than {MAX_VALUES} values.")
+    return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +167,10 @@ def decide(
     if not fitting:
         broken = () if nearest.arguments is None else nearest.arguments.broken(values)
         return _outside(f"outside of {nearest.rule}: {'; '.join(broken)}", nearest.rule, tool)
-    over = beyond(session.limits, tool_name, values)
+    if toil(session.limits, tool_name, arguments) > MAX_TOIL:
+        sentence = "The arguments hold too many values for the conditions under which the tool was handed on."
+        return _same(Code.ARGUMENTS_TOO_LARGE, sentence, fitting[0].rule, tool)
+    over = beyond(session.limits, tool_name, values) or _outdated(session.limits, tool)
     if over:
         reason = f"outside of what was handed on to the session: {'; '.join(over)}"
         return _outside(reason, fitting[0].rule, tool)
@@ -203,12 +214,41 @@ def beyond(limits: Iterable[Limit], tool_name: str, values: Mapping[str, Json]) 
     return tuple(over)
 
 
+def toil(limits: Iterable[Limit], tool_name: str, arguments: Arguments) -> int:
+    """How much there is to do to hold a call against what was handed on: see `MAX_TOIL`."""
+    return arguments.count * sum(len(limit.arguments.get(tool_name, "")) for limit in limits)
+
+
+def strange_argument(document: Mapping[str, Json], input_schema: Mapping[str, Json]) -> str | None:
+    """An argument that a condition names and the tool does not have, where that stands in one place."""
+    known = input_schema.get("properties")
+    if not isinstance(known, dict) or not known or not _COMPOSED.isdisjoint(input_schema):
+        return None
+    properties, required = document.get("properties"), document.get("required")
+    names = [*(properties if isinstance(properties, dict) else ())]
+    names += [str(each) for each in (required if isinstance(required, list) else ())]
+    return next((name for name in names if name not in known), None)
+
+
+_COMPOSED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "patternProperties"})
+
+
+def _outdated(limits: Iterable[Limit], tool: Tool) -> tuple[str, ...]:
+    """Whether a condition is on an argument that the tool had when it was handed on, and has no more: what it
+    limited then has another name now, and nothing would be limited."""
+    for limit in limits:
+        condition = _condition(limit.arguments[tool.name]) if tool.name in limit.arguments else None
+        if condition is not None and strange_argument(condition.document, tool.input.document) is not None:
+            return ("a condition is on an argument that the tool does not have any more",)
+    return ()
+
+
 @lru_cache(maxsize=1024)
 def _condition(text: str) -> Schema | None:
-    """Compiled once: a session makes many calls."""
+    """Compiled once: a session makes many calls. It was judged when it was handed on."""
     try:
-        return Schema(json.loads(text))
-    except (SchemaMistake, ValueError):
+        return Schema.judged(json.loads(text))
+    except Exception:  # noqa: BLE001 - one that was judged by other rules: nothing fits it
         return None
 
 

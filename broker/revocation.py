@@ -31,8 +31,11 @@ def names_of(session: Session) -> tuple[Revocation, ...]:
     named = [Revocation(kind="subject", name=chain.subject.sub, iss=chain.subject.iss)]
     # Who acts for itself is its own actor: whoever revokes an agent means whatever it does.
     actors = chain.actors or (chain.subject,)
+    if session.impersonator is not None:
+        # It acts, and the chain does not say so.
+        actors = (*actors, session.impersonator)
     named += [Revocation(kind="actor", name=actor.sub, iss=actor.iss) for actor in actors]
-    named.append(Revocation(kind="issuer", name=session.issuer))
+    named += [Revocation(kind="issuer", name=name) for name in (session.issuer, *session.vouchers)]
     if session.tenant is not None:
         named.append(Revocation(kind="tenant", name=session.tenant))
     return tuple(named)

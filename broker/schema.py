@@ -35,14 +35,28 @@ class Schema:
 
     def __init__(self, document: Mapping[str, Json]) -> None:
         """Raises SchemaMistake where `document` is no valid schema, or one that could be slow."""
-        problems = problems_of(document)
+        try:
+            problems = problems_of(document)
+        except RecursionError:
+            problems = [SchemaProblem(path=(), problem="nested too deeply")]
         if problems:
             raise SchemaMistake(tuple(problems))
+        self._compile(document)
+
+    def _compile(self, document: Mapping[str, Json]) -> None:
         self.document = document
         # Without `$schema`: jsonschema would go by it, and leave our keywords for its own. And with an
         # empty registry: it would otherwise fetch an unknown `$ref` from the network.
         own = {keyword: value for keyword, value in document.items() if keyword != "$schema"}
         self._validator = _Validator(own, registry=Registry[Any]())
+
+    @classmethod
+    def judged(cls, document: Mapping[str, Json]) -> "Schema":
+        """One that was found good before, and was kept: to judge it takes some hundred times as long as to
+        compile it."""
+        schema = object.__new__(cls)
+        schema._compile(document)
+        return schema
 
     def problems(self, value: Json) -> tuple[str, ...]:
         """What is wrong with `value`, for a model to mend it; at most five, empty where nothing is."""

@@ -1,6 +1,6 @@
 """A session: what the broker remembers of a credential that it has accepted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from broker.canonical import Json
@@ -36,7 +36,11 @@ class Session:
         jkt: RFC 7638 thumbprint of the key that its holder must prove to have (RFC 9449 §6).
         allowance: whose allowance its calls use up: the agent of the session that nobody handed on. None: its
             own agent's. A rate that each child had anew would grow with the number of children.
-        may_act: who may become its actor (RFC 8693 §4.4), as its issuer said.
+        may_act: who alone may become its actor (RFC 8693 §4.4), as its issuer said.
+        acr_claim: `acr` in the words of its issuer: what they mean is the catalog's to say, and may change.
+        root: `sid` of the session that nobody handed on; None: itself. Its turns are shared as well.
+        vouchers: names of the issuers by whose credentials actors have joined: those are trusted too.
+        impersonator: a client that `chain` does not name, and that had the session made for itself.
     """
 
     sid: str
@@ -56,6 +60,16 @@ class Session:
     jkt: str | None = None
     allowance: Principal | None = None
     may_act: Principal | None = None
+    acr_claim: str | None = None
+    root: str | None = None
+    vouchers: tuple[str, ...] = ()
+    impersonator: Principal | None = None
+
+
+def joined(session: Session, actor: Session) -> Session:
+    """The session, with an actor in it that proved itself by a session of its own: whoever vouched for that
+    one vouches for this one as well."""
+    return replace(session, vouchers=tuple(dict.fromkeys((*session.vouchers, actor.issuer))))
 
 
 def opened_record(session: Session, *, catalog: str) -> Record:

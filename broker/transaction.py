@@ -8,6 +8,7 @@ from broker.assurance import StepUp, step_up
 from broker.canonical import Json
 from broker.catalog import Catalog, Client
 from broker.chain import Chain
+from broker.credential import as_ruled
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Authenticate, Denied
 from broker.mint import Minter
@@ -197,7 +198,8 @@ class TxnIssuer:
         kept = await self.sessions.find(old.sid)
         if kept is None or kept.revoked_ms is not None or at.now_s >= kept.session.expires_s:
             raise Rejected(Code.SESSION_REVOKED, "the session of the token that is replaced does not stand")
-        return _Source(session=kept.session, old=old)
+        # With no more than the rules of now leave of what was kept.
+        return _Source(session=as_ruled(kept.session, at.catalog), old=old)
 
     def _facts(self, at: _Occasion) -> dict[str, Json]:
         ask = at.ask

@@ -22,7 +22,7 @@ from little_delegation import (
 )
 
 from broker.canonical import Json, digest
-from broker.chain import Chain
+from broker.chain import Chain, Principal
 from broker.credential import as_ruled
 from broker.delegate import CLAIM_S, Opened
 from broker.delegation import MAX_CONDITIONS, MAX_STEPS, Narrowed, Wish, actors_named, narrow
@@ -267,7 +267,8 @@ async def test_a_condition_can_only_take_away(broker: LittleBroker) -> None:
 
 async def test_a_child_loses_the_role_that_the_rules_no_longer_give_its_parent(broker: LittleBroker) -> None:
     assertion = Assertion(role="support", because="groups = support (issuers.corp.roles[0])")
-    parent = lead(kind="issuer", issuer="corp", assertions=(assertion,), roles=("support",))
+    alice = Chain(Principal("https://login.example.com", "alice"), (principal("orchestrator"),))
+    parent = lead(kind="issuer", issuer="corp", chain=alice, assertions=(assertion,), roles=("support",))
     narrowed = narrow(parent, Wish(), catalog=broker.catalog, actor=None, now_s=NOW_S)
     assert isinstance(narrowed, Narrowed)
     child = narrowed.child(sid="child", opened_ms=NOW_MS, jkt=None)
@@ -425,7 +426,8 @@ async def test_a_client_speaks_for_nobody_unless_a_rule_names_both(broker: Littl
     assert (record["impersonation"], record["client"]) == ("clients.portal.impersonate[0]", "portal")
     bob = lead(sid="bob-1", chain=Chain(principal("bob"), (principal("orchestrator"),)))
     # The same name from another issuer is somebody else.
-    other = lead(sid="alice-2", issuer="corp")
+    named = Chain(Principal("https://login.example.com", "alice"), (principal("orchestrator"),))
+    other = lead(sid="alice-2", issuer="corp", chain=named)
     for session in (bob, other):
         shown = await broker.open_session(session)
         refused = await broker.delegator.exchange(shown, wish=Wish(), client=portal)

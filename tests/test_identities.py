@@ -1,6 +1,7 @@
 """Identities from elsewhere: one issuer of each kind over real HTTP, and what of theirs is taken."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -223,6 +224,40 @@ async def test_scopes_that_were_not_asked_for_give_no_role_and_others_are_refuse
         assert rejected.value.code is Code.EXCHANGE_SCOPE
         granted = await here.redeem(assertion, scopes=("orders",))
         assert (granted.scopes, granted.session.roles) == (("orders",), ("support",))
+
+
+async def test_a_scope_that_was_not_asked_for_is_not_found_under_its_other_name_either(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as here:
+        rules = here.broker.catalog
+        idp = rules.issuers["idp"]
+        by_scp = replace(idp, rules=tuple(replace(each, claim="scp") for each in idp.rules))
+        here.broker.catalog = replace(rules, digest="2", issuers={**rules.issuers, "idp": by_scp})
+        claims = here.good("idp") | {"scp": ["orders", "deploy"]}
+        granted = await here.redeem(here.sign("idp", claims, by="login-1"), scopes=("orders",))
+        assert granted.session.roles == ()
+
+
+async def test_a_session_that_was_kept_under_another_tenant_or_issuers_name_is_one_of_neither(
+    tmp_path: Path,
+) -> None:
+    """What is revoked by name is looked for in what was kept: a session that came along when its issuer moved
+    would be reached by no name that it has now."""
+    async with world(tmp_path) as here:
+        credential = here.sign("login", by="login-1")
+        await here.enter(credential)
+        rules = here.broker.catalog
+        login = rules.issuers["login"]
+        others = {name: issuer for name, issuer in rules.issuers.items() if name != "login"}
+        for number, moved in enumerate((replace(login, tenant="acme"), replace(login, name="renamed"))):
+            here.broker.catalog = replace(
+                rules, digest=f"moved-{number}", issuers=others | {moved.name: moved}
+            )
+            assert await here.code("login", credential) is Code.CREDENTIAL_ISSUER
+            fresh = here.sign("login", here.good("login") | {"sub": f"bob-{number}"}, by="login-1")
+            session = await here.enter(fresh)
+            assert (session.issuer, session.tenant) == (moved.name, moved.tenant)
 
 
 async def test_an_assertion_is_no_credential_and_a_credential_is_no_assertion(tmp_path: Path) -> None:

@@ -117,7 +117,13 @@ class _KeptSessions:
     async def may_open(self, session: Session) -> Unmet | None:
         return glance.may_open(self.path, session)
 
-    async def open_session(self, session: Session, record: Record) -> NoReturn:  # noqa: ARG002
+    async def open_session(
+        self,
+        session: Session,  # noqa: ARG002
+        record: Record,  # noqa: ARG002
+        *,
+        actor: str | None = None,  # noqa: ARG002
+    ) -> NoReturn:
         raise LogUnavailable(_READ_ONLY)
 
     async def list_sessions(self, *, now_s: int, everything: bool) -> Sequence[StoredSession]:  # noqa: ARG002

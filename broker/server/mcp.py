@@ -242,7 +242,9 @@ class BrokerServer(Server[dict[str, Any]]):
         """
         ask = Ask(credential=visit.credential, tool=tool, arguments=arguments, jkt=visit.jkt)
         try:
-            async with self._turns.of(visit.session.sid, self._catalog().broker.max_calls):
+            # Of all that it handed on as well: a child has no turns that its parent lacks.
+            root = visit.session.root or visit.session.sid
+            async with self._turns.of(root, self._catalog().broker.max_calls):
                 outcome = await self._outcome(visit, ask, news)
         except Busy:
             return await self._busy(visit, tool)

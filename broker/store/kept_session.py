@@ -26,6 +26,10 @@ def to_text(session: Session) -> str:
         "jkt": session.jkt,
         "allowance": _named(session.allowance),
         "may_act": _named(session.may_act),
+        "acr_claim": session.acr_claim,
+        "root": session.root,
+        "vouchers": list(session.vouchers),
+        "impersonator": _named(session.impersonator),
     }
     return canonical_json(body).decode()
 
@@ -52,6 +56,10 @@ def from_text(sid: str, text: str, *, opened_ms: int, expires_s: int) -> Session
         jkt=body.get("jkt"),
         allowance=_principal(body.get("allowance")),
         may_act=_principal(body.get("may_act")),
+        acr_claim=body.get("acr_claim"),
+        root=body.get("root"),
+        vouchers=tuple(body.get("vouchers", ())),
+        impersonator=_principal(body.get("impersonator")),
     )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from broker.chain import Principal
 from broker.errors import LogUnavailable
 from broker.record import Record
 from broker.revocation import Revocation, names_of
 from broker.session import Session
 from broker.store.offers import claim_fault, opened
 from broker.store.protocols import (
+    MAX_OPEN_OFFERS,
     Appended,
     ClaimFault,
     Entry,
@@ -75,10 +75,14 @@ class MemoryStore:
     def ready(self) -> str | None:
         return self.broken
 
-    async def open_session(self, session: Session, record: Record) -> StoredSession | Unmet:
+    async def open_session(
+        self, session: Session, record: Record, *, actor: str | None = None
+    ) -> StoredSession | Unmet:
         self._require_whole()
         if session.sid in self._sessions:
             return self._sessions[session.sid]
+        if actor is not None and self._standing(actor) is Unmet.SESSION_REVOKED:
+            return Unmet.SESSION_REVOKED
         unmet = await self.may_open(session)
         if unmet is not None:
             return unmet
@@ -157,6 +161,8 @@ class MemoryStore:
         unmet = await self.may_open(offer.session)
         if unmet is not None:
             return unmet
+        if self._waiting(offer) >= MAX_OPEN_OFFERS:
+            return Unmet.OFFERS_OPEN
         if offer.code_sha256 in self._offers:
             return Unmet.CLAIM_UNKNOWN
         self._offers[offer.code_sha256] = offer
@@ -167,7 +173,7 @@ class MemoryStore:
         self,
         code_sha256: str,
         *,
-        agent: Principal,
+        actor: Session,
         now_ms: int,
         record: Callable[[Session], Record],
         jkt: str | None = None,
@@ -177,11 +183,11 @@ class MemoryStore:
         if kept is None:
             return NotRedeemed(unmet=Unmet.CLAIM_UNKNOWN, fault=ClaimFault.UNKNOWN)
         redeemed = code_sha256 in self._redeemed or kept.session.sid in self._sessions
-        fault = claim_fault(kept, agent=agent, now_ms=now_ms, redeemed=redeemed)
+        fault = claim_fault(kept, actor=actor, now_ms=now_ms, jkt=jkt, redeemed=redeemed)
         if fault is not None:
             return NotRedeemed(unmet=Unmet.CLAIM_UNKNOWN, fault=fault, offered=kept.session)
-        session = opened(kept, now_ms=now_ms, jkt=jkt)
-        child = await self.open_session(session, record(session))
+        session = opened(kept, actor=actor, now_ms=now_ms, jkt=jkt)
+        child = await self.open_session(session, record(session), actor=actor.sid)
         if isinstance(child, Unmet):
             return NotRedeemed(unmet=child, offered=kept.session)
         self._redeemed.add(code_sha256)
@@ -190,6 +196,13 @@ class MemoryStore:
     async def first_use(self, kind: str, key: str, *, keep_until_s: int) -> bool:
         self._require_whole()
         return self._spend(SpendCondition(jti=once_name(kind, key), keep_until_s=keep_until_s)) is None
+
+    def _waiting(self, wanted: Offer) -> int:
+        now_s = wanted.session.opened_ms // 1000
+        return sum(
+            code not in self._redeemed and each.root == wanted.root and each.expires_s > now_s
+            for code, each in self._offers.items()
+        )
 
     def _unmet(self, entry: Entry) -> Unmet | None:
         if entry.sid is not None and (unmet := self._standing(entry.sid)) is not None:

@@ -21,6 +21,7 @@ class Unmet(StrEnum):
     REVOKED = "revoked"
     PRINCIPAL_REVOKED = "principal_revoked"
     CLAIM_UNKNOWN = "claim_unknown"
+    OFFERS_OPEN = "offers_open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,10 @@ class StoredSession:
     revoked_ms: int | None
 
 
+MAX_OPEN_OFFERS = 64
+"""Claim codes of a session, and of all that was made of it, that wait to be redeemed at the same time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """A part of a session's rights, kept under a claim code until the named agent fetches it.
@@ -145,11 +150,18 @@ class Offer:
     agent: Principal
     expires_s: int
 
+    @property
+    def root(self) -> str:
+        """`sid` of the session that nobody handed on, at the beginning of all."""
+        return self.session.root or self.session.parent or self.session.sid
+
 
 class Sessions(Protocol):
     """The sessions, in the same file as the log: so that an append can ask whether one is revoked."""
 
-    async def open_session(self, session: Session, record: Record) -> StoredSession | Unmet:
+    async def open_session(
+        self, session: Session, record: Record, *, actor: str | None = None
+    ) -> StoredSession | Unmet:
         """Keep the session and append the record, in one transaction; durable when it returns.
 
         1. Where the `sid` is known already, nothing is written and the kept one is returned, revoked or not.
@@ -158,6 +170,10 @@ class Sessions(Protocol):
         3. Nobody in its chain, nor its issuer, nor its tenant is revoked by name (PRINCIPAL_REVOKED).
 
         Where that does not hold nothing is written; `refusals.rejection` says it in words.
+
+        Args:
+            actor: `sid` of the session by which a new actor proved itself, if one did: it is not revoked
+                (SESSION_REVOKED), as far as this file knows of it.
 
         Raises:
             LogUnavailable: nothing was written.
@@ -248,6 +264,8 @@ class ClaimFault(StrEnum):
     REDEEMED = "the claim code was redeemed before"
     EXPIRED = "the claim code is over"
     WRONG_AGENT = "the claim code is for another agent"
+    OTHER_TENANT = "whoever shows the claim code is another tenant's"
+    UNPROVED = "what was offered is bound to a key, and none was proved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +275,8 @@ class NotRedeemed:
     Attributes:
         unmet: CLAIM_UNKNOWN; or, of a good code in the right hands, what became of the session that it is
             a part of: SESSION_UNKNOWN, SESSION_REVOKED or PRINCIPAL_REVOKED.
-        fault: the exact reason of CLAIM_UNKNOWN, for the log alone; None for the others.
+        fault: the exact reason of CLAIM_UNKNOWN, for the log; None for the others. Of OTHER_TENANT and
+            UNPROVED the agent may hear: the code is in the right hands.
         offered: the child that the code stands for, for the log; None where there is no such code.
     """
 
@@ -271,7 +290,8 @@ class Offers(Protocol):
 
     async def offer(self, offer: Offer, record: Record) -> Unmet | None:
         """Keep it, and append the record, in one transaction. What does not hold, as in `open_session`:
-        then nothing is written. CLAIM_UNKNOWN where the code was given away before.
+        then nothing is written. CLAIM_UNKNOWN where the code was given away before; OFFERS_OPEN where
+        `MAX_OPEN_OFFERS` of the same root wait for their agents.
 
         Raises:
             LogUnavailable: nothing was written.
@@ -282,20 +302,22 @@ class Offers(Protocol):
         self,
         code_sha256: str,
         *,
-        agent: Principal,
+        actor: Session,
         now_ms: int,
         record: Callable[[Session], Record],
         jkt: str | None = None,
     ) -> StoredSession | NotRedeemed:
         """Open the child session that a code stands for, and append the record, in one transaction.
 
-        1. The code is known, was not redeemed, is not over, and is for this very agent.
-        2. What it is a part of stands: see `open_session`.
-        3. It is redeemed from here on. Of any number of racing ones exactly one gets here; a wrong agent, or
-           a parent that does not stand, does not use it up.
+        1. The code is known, was not redeemed, is not over, and is for this very agent, who is no other
+           tenant's; and where what was offered is bound to a key, the agent has proved one as well.
+        2. What it is a part of stands, and so does the session by which the agent proved itself: see
+           `open_session`.
+        3. It is redeemed from here on. Of any number of racing ones exactly one gets here; whatever does not
+           hold before does not use it up.
 
         Args:
-            agent: who shows the code, by a verified credential.
+            actor: who shows the code: the session of a verified credential, in which it acts for itself.
             now_ms: Unix time in milliseconds; the child's `opened_ms`.
             record: of the child as it is opened; called in the writer's thread.
             jkt: thumbprint of the key that the agent proved to have: the child is bound to it (RFC 9449 §5).

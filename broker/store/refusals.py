@@ -14,6 +14,10 @@ _SAID = {
         "somebody in its chain, its issuer or its tenant was revoked",
     ),
     Unmet.CLAIM_UNKNOWN: (Code.CLAIM_CODE, "the claim code is not known, not for this agent, used or over"),
+    Unmet.OFFERS_OPEN: (
+        Code.SESSION_BUSY,
+        "too many claim codes of the session wait to be redeemed; try again in a minute",
+    ),
     Unmet.SPENT: (Code.TOKEN_REPLAYED, "spent before"),
     Unmet.REVOKED: (Code.TOKEN_REVOKED, "the token was revoked"),
     Unmet.RATE_EXCEEDED: (Code.RATE_EXCEEDED, "the rate is used up"),

@@ -74,12 +74,14 @@ def is_revoked(connection: Connection, name: Revocation) -> bool:
 
 
 def open_session(
-    connection: Connection, append: Append, session: Session, body: bytes
+    connection: Connection, append: Append, session: Session, body: bytes, *, actor: str | None = None
 ) -> StoredSession | Unmet:
     """See `protocols.Sessions`."""
     kept = find_session(connection, session.sid)
     if kept is not None:
         return kept
+    if actor is not None and standing(connection, actor) is Unmet.SESSION_REVOKED:
+        return Unmet.SESSION_REVOKED
     unmet = may_open(connection, session)
     if unmet is not None:
         return unmet
@@ -157,11 +159,14 @@ _REACHED = {
     "session": "sid = :name",
     "subject": "instr(body, :pair) AND json_extract(body, '$.chain[0][0]') = :iss"
     " AND json_extract(body, '$.chain[0][1]') = :name",
-    # Behind the subject; or the subject, where it acts for itself.
-    "actor": "instr(body, :pair) AND EXISTS (SELECT 1 FROM json_each(body, '$.chain') hop"
+    # Behind the subject; or the subject, where it acts for itself; or whoever impersonates.
+    "actor": "instr(body, :pair) AND (EXISTS (SELECT 1 FROM json_each(body, '$.chain') hop"
     " WHERE (hop.key > 0 OR json_array_length(body, '$.chain') = 1)"
-    " AND json_extract(hop.value, '$[0]') = :iss AND json_extract(hop.value, '$[1]') = :name)",
-    "issuer": "json_extract(body, '$.issuer') = :name",
+    " AND json_extract(hop.value, '$[0]') = :iss AND json_extract(hop.value, '$[1]') = :name)"
+    " OR (json_extract(body, '$.impersonator[0]') = :iss"
+    " AND json_extract(body, '$.impersonator[1]') = :name))",
+    "issuer": "(json_extract(body, '$.issuer') = :name OR EXISTS"
+    " (SELECT 1 FROM json_each(body, '$.vouchers') voucher WHERE voucher.value = :name))",
     "tenant": "tenant = :name",
 }
 """Which sessions a revocation names. What is kept is canonical, so that a principal is one text, looked for

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 
-from broker.chain import Principal
 from broker.errors import BrokerError, LogUnavailable
 from broker.merkle import Head
 from broker.record import Record
@@ -52,6 +51,7 @@ LINGER_S = 0.02
 RETRY_S = 1.0
 _PRUNE_EVERY = 256
 _PRUNE_MOST = 2048
+"""What is forgotten at once; and no more is kept meanwhile, so that forgetting keeps up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,12 @@ class Store:
     def ready(self) -> str | None:
         return self._problem
 
-    async def open_session(self, session: Session, record: Record) -> StoredSession | Unmet:
+    async def open_session(
+        self, session: Session, record: Record, *, actor: str | None = None
+    ) -> StoredSession | Unmet:
         body = record.to_bytes()
         answer: StoredSession | Unmet = await self._change(
-            lambda connection, append: sessions.open_session(connection, append, session, body)
+            lambda connection, append: sessions.open_session(connection, append, session, body, actor=actor)
         )
         return answer
 
@@ -191,14 +193,14 @@ class Store:
         self,
         code_sha256: str,
         *,
-        agent: Principal,
+        actor: Session,
         now_ms: int,
         record: Callable[[Session], Record],
         jkt: str | None = None,
     ) -> StoredSession | NotRedeemed:
         answer: StoredSession | NotRedeemed = await self._change(
             lambda connection, append: offers.redeem(
-                connection, append, code_sha256, agent=agent, now_ms=now_ms, record=record, jkt=jkt
+                connection, append, code_sha256, actor=actor, now_ms=now_ms, record=record, jkt=jkt
             )
         )
         return answer
@@ -238,7 +240,7 @@ class Store:
     # ── the writer's thread ─────────────────────────────────────────────────
 
     def _write(self) -> None:
-        rounds = records = 0
+        rounds = records = unpruned = 0
         while True:
             jobs, later = self._next()
             if not jobs and not later:
@@ -248,7 +250,9 @@ class Store:
             extra: list[Operation] = []
             rounds += 1
             records += len(jobs) + len(later)
-            if rounds % _PRUNE_EVERY == 0:
+            unpruned += len(jobs)
+            if rounds % _PRUNE_EVERY == 0 or unpruned >= _PRUNE_MOST:
+                unpruned = 0
                 extra.append(Ask(question=self._prune))
             if records >= SETTLE_EVERY:
                 records = 0

@@ -28,7 +28,9 @@ CREATE TABLE offer (
     code_sha256 TEXT PRIMARY KEY,
     body TEXT NOT NULL,
     expires_s INTEGER NOT NULL,
-    redeemed_ms INTEGER
+    redeemed_ms INTEGER,
+    root TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX offer_expires ON offer (expires_s);
+CREATE INDEX offer_root ON offer (root) WHERE redeemed_ms IS NULL;

@@ -49,6 +49,11 @@ def session(sid: str = "sid", **more: Any) -> Session:
     return Session(**given | more)
 
 
+def itself(agent: Principal, **more: Any) -> Session:
+    """The session by which an agent proves itself; no store need know it."""
+    return session(f"itself-{agent.sub}", issuer="broker", chain=Chain(agent), roles=(), **more)
+
+
 def write(path: Path, records: list[Record]) -> str:
     """Append records to the file, all in one transaction; the log's origin."""
     ledger = Ledger(path, connect)

@@ -11,7 +11,7 @@ from typing import cast
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from made import NOW_MS, record, session
+from made import NOW_MS, itself, record, session
 
 from broker.chain import Chain, Principal
 from broker.record import Record
@@ -299,7 +299,7 @@ async def redeem(
     def made(child: Session) -> Record:
         return record("session.opened", sid=child.sid)
 
-    return await store.redeem(code, agent=agent, now_ms=now_ms, record=made, jkt=jkt)
+    return await store.redeem(code, actor=itself(agent), now_ms=now_ms, record=made, jkt=jkt)
 
 
 async def test_a_claim_code_opens_its_session_once(store: Either) -> None:

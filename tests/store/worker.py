@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
-from made import NOW_MS, record
+from made import NOW_MS, itself, record
 
 from broker.chain import Principal
 from broker.errors import LogUnavailable
@@ -78,7 +78,7 @@ async def redeem(path: Path, count: int) -> None:
 
         async def one(number: int) -> None:
             agent = Principal("http://127.0.0.1:8700", "helper")
-            child = await store.redeem(str(number), agent=agent, now_ms=NOW_MS, record=opened_record)
+            child = await store.redeem(str(number), actor=itself(agent), now_ms=NOW_MS, record=opened_record)
             if isinstance(child, StoredSession):
                 print(number, flush=True)
 

@@ -15,6 +15,7 @@ from broker.exchange import (
     ToolCall,
     exchange_request,
     exchange_response,
+    is_own_target,
     target_of,
 )
 from broker.issue import Ask, Authenticate, Denied, Issued, Issuer
@@ -94,7 +95,8 @@ class Exchanges:
            kinds of subject token, of its own.
         2. The subject token opens a session; if that is bound to a key, the request proved to have it. A
            claim code opens the one that was offered, for the agent that its own token proves.
-        3. What is asked for has a flow of its own: a child session, or a call token.
+        3. What is asked for has a flow of its own: a child session, or a call token; and no more of them are
+           under way than the session may have, together with everything that was made of it.
 
         Whoever has no session learns nothing of targets and tools.
 
@@ -109,21 +111,24 @@ class Exchanges:
         request = exchange_request(asked.form.parameters)
         # 2. A session.
         if request.subject_token_type == CLAIM_CODE:
-            if self._redeems is None or target_of(request, self._catalog()) != "broker":
+            if self._redeems is None or not is_own_target(request, self._catalog()):
                 raise Rejected(Code.EXCHANGE_TARGET, "a claim code is redeemed with the broker as the target")
             return await self._redeems(request, asked)
         session = await self._authenticate(request.subject_token, now_ms=asked.now_ms, jkt=asked.jkt)
         try:
             # 3. One flow.
             target = target_of(request, self._catalog())
-            if target == "broker":
+            async with self._turns.of(session.root or session.sid, self._catalog().broker.max_calls):
+                if target != "broker":
+                    return await self._call_token(request, session, target, asked)
                 if self._children is None:
                     raise Rejected(Code.EXCHANGE_TARGET, "a target is named that there is no token for")
                 return await self._children(request, session, asked)
-            return await self._call_token(request, session, target, asked)
         except Rejected as rejected:
             # The record says whose session it was.
             return replace(refusal_of(rejected), session=session)
+        except Busy:
+            return replace(refusal_of(_BUSY), session=session)
 
     async def _call_token(
         self, request: ExchangeRequest, session: Session, backend: Backend, asked: Asked
@@ -140,7 +145,6 @@ class Exchanges:
            method and its URL what `authorization_details` say. Only where the session may know the tool:
            else the decision answers, as it does for a tool that is not there.
         4. Where the backend asks for proof of possession, the client has proved a key to bind the token to.
-        5. No more calls of the session are under way than it may have.
         """
         # 1. Client.
         agents = {session.chain.agent.sub}
@@ -167,12 +171,7 @@ class Exchanges:
             via="token",
             client=None if asked.client is None else asked.client.name,
         )
-        # 5. A turn.
-        try:
-            async with self._turns.of(session.sid, self._catalog().broker.max_calls):
-                issued = await self._issuer.issue(ask)
-        except Busy:
-            raise Rejected(Code.SESSION_BUSY, "the session has too many calls under way; try again") from None
+        issued = await self._issuer.issue(ask)
         if isinstance(issued, Denied):
             return refusal_of_decision(issued.refused)
         self._ended(issued, asked)
@@ -216,6 +215,9 @@ class Exchanges:
             "duration_ms": max(0, now_ms - asked.now_ms),
         }
         self._log.append_soon(Record(event="ended", time_ms=now_ms, txn=issued.txn, fields=facts))
+
+
+_BUSY = Rejected(Code.SESSION_BUSY, "the session has too many calls under way; try again")
 
 
 def require_agent(names: AbstractSet[str], client: Client | None, claimed: str, catalog: Catalog) -> None:

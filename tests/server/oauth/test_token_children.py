@@ -5,7 +5,9 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from token_parts import ISSUER, SECRET, TOOLS, TYPE, TokenBroker, basic, detail, token_broker
+from token_parts import ISSUER, ORDERS, SECRET, TOOLS, TYPE, TokenBroker, basic, detail, token_broker
+
+CLAIM_CODE = "urn:tool-token-broker:token-type:claim-code"
 
 RULES = """
 [roles.lead]
@@ -20,6 +22,17 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Generator[TokenBroker]:
     text = TOOLS.replace('backend       = "orders"\n', impersonate) + RULES
     with token_broker(tmp_path_factory.mktemp("children"), tools=text) as made:
         yield made
+
+
+def test_whoever_has_a_code_or_none_hears_nothing_of_which_backends_there_are(broker: TokenBroker) -> None:
+    answers = set[tuple[int, str]]()
+    for target in (ORDERS, "https://nobody.example.com", "orders", "nobody", ORDERS + "/"):
+        answer = broker.exchange(
+            "no-code", subject_token_type=CLAIM_CODE, resource=None, audience=target,
+            actor_token="no-token", actor_token_type=f"{TYPE}jwt", authorization_details=None,
+        )  # fmt: skip
+        answers.add((answer.status_code, answer.text))
+    assert len(answers) == 1
 
 
 def delegation(**members: Any) -> str:
