@@ -74,8 +74,12 @@ def snippets(page: Path) -> Iterator[Snippet]:
 SNIPPETS = [snippet for page in RUN for snippet in snippets(page)]
 
 
-def of(language: str) -> list[Any]:
-    return [pytest.param(each, id=str(each)) for each in SNIPPETS if each.language == language]
+def of(language: str, named: str = "") -> list[Any]:
+    return [
+        pytest.param(each, id=str(each))
+        for each in SNIPPETS
+        if each.language == language and named in each.text
+    ]
 
 
 def test_every_snippet_is_of_a_kind_that_is_run_here() -> None:
@@ -272,7 +276,7 @@ async def test_a_client_that_is_configured_as_the_page_says_can_call(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("snippet", of("python"))
+@pytest.mark.parametrize("snippet", of("python", "look_up"))  # the other: test_docs_proof
 async def test_the_program_of_the_page_runs(snippet: Snippet, here: Here) -> None:
     page: dict[str, Any] = {}
     exec(compile(here.localised(snippet.text), str(snippet), "exec"), page)
