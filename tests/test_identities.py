@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import pytest
-from foreign_world import BROKER, case_of, catalog_of, world
+from foreign_issuer import ForeignIssuer
+from foreign_world import BROKER, TOOLS, case_of, catalog_of, world
 from hypothesis import given, strategies as st
 from little_broker import NOW_S, session_of
 
@@ -17,7 +19,7 @@ from broker.credential import assertions_of
 from broker.discovery import fetch_discovered
 from broker.errors import Code, Rejected
 from broker.issue import Denied, Issued
-from broker.jwks import FetchFailed
+from broker.jwks import FETCH_S, FetchFailed
 from broker.policy import rate_key, visible
 from broker.spiffe import workload_id
 
@@ -338,8 +340,61 @@ async def test_a_session_ends_where_its_issuer_is_declared_no_more_or_for_anothe
 
         credential = await SessionSigner(keys=here.broker.keys)(granted.session, iss=BROKER)
         assert (await here.enter(credential)).roles == ("deployer",)
-        from foreign_world import TOOLS
-
         moved = TOOLS.replace('session  = "10m"', 'session  = "10m"\ntenant   = "acme"')
         here.broker.catalog = catalog_of(here.iss, f"{here.server.origin}/bundle", moved)
         assert await here.code("login", credential) == Code.CREDENTIAL_ISSUER
+
+
+# ── one issuer that does harm ───────────────────────────────────────────────
+
+
+async def test_an_issuer_that_does_not_answer_holds_up_nobody_elses_subjects(tmp_path: Path) -> None:
+    silent = ForeignIssuer()
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    iss = f"http://127.0.0.1:{port}"
+    more = f"""
+[issuers.silent]
+kind     = "oidc"
+issuer   = "{iss}"
+audience = "https://broker.example.com"
+roles    = [{{ claim = "groups", has = "support", role = "support" }}]
+"""
+    async with world(tmp_path) as here, listener, anyio.create_task_group() as group:
+        here.broker.catalog = catalog_of(here.iss, f"{here.server.origin}/bundle", TOOLS + more)
+        connected = anyio.Event()
+
+        async def say_nothing(stream: anyio.abc.SocketStream) -> None:
+            async with stream:
+                connected.set()
+                await anyio.sleep_forever()
+
+        async def ask() -> None:
+            with pytest.raises(Rejected):
+                await here.enter(silent.sign(here.good("login") | {"iss": iss}))
+
+        group.start_soon(listener.serve, say_nothing)
+        for _ in range(50):
+            group.start_soon(ask)
+        await connected.wait()
+        with anyio.fail_after(FETCH_S / 2):
+            assert (await here.enter(here.sign("login", by="login-1"))).issuer == "login"
+        group.cancel_scope.cancel()
+
+
+async def test_issuers_with_the_same_keys_speak_each_for_themselves(tmp_path: Path) -> None:
+    """As tenants of one identity provider do: the signature holds under the keys of both."""
+    async with world(tmp_path) as here:
+        theirs = here.issuers["acme"]
+        here.server.publish("/globex", theirs)
+        for name in ("acme", "globex"):
+            session = await here.enter(theirs.sign(here.good(name), by="acme-1"))
+            assert (session.tenant, session.roles) == (name, (name, "support"))
+        for iss in (
+            f"{here.iss['acme']}/",
+            here.iss["acme"][:-1],
+            here.iss["acme"].upper(),
+            [here.iss["acme"]],
+        ):
+            credential = theirs.sign(here.good("acme") | {"iss": iss}, by="acme-1")
+            assert await here.code("acme", credential) == Code.CREDENTIAL_ISSUER

@@ -326,3 +326,44 @@ def test_behind_the_real_nginx_one_call_gets_through_and_a_thief_does_not(tmp_pa
         "refused: orders_get token.request",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /verify//orders/orders/42",
+        "GET //verify/orders/orders/42",
+        "GET /verify/orders//orders/42",
+        "GET /verify/orders/./orders/42",
+        "GET /verify/orders/x/../orders/42",
+        "GET /verify/stock/../orders/orders/42",
+        "GET /verify/orders/orders/%34%32",
+        "GET /verify/orders%2Forders/42",
+        "GET /verify/%6frders/orders/42",
+        "GET /%76erify/orders/orders/42",
+        "GET /verify/orders/orders/42/",
+        "GET /verify/orders/orders/42;x",
+        "GET /verify/orders/orders/42?x",
+        "GET /verify/orders/orders\\42",
+        "get /verify/orders/orders/42",
+        "HEAD /verify/orders/orders/42",
+        "OPTIONS /verify/orders/orders/42",
+        "GET http://orders.example.com/verify/stock/orders/42",
+    ],
+)
+async def test_no_other_way_to_write_a_request_passes_with_the_token_of_this_one(
+    held: Holders, line: str
+) -> None:
+    token = await held.token()
+    assert await status(held, line, by_envoy(token)) >= 400
+    assert await held.is_active(token)
+
+
+async def test_what_a_client_writes_like_a_gateways_header_is_not_one(held: Holders) -> None:
+    token = await held.token()
+    alike = {"X_Original_URI": "/orders/43", "Gateway_Authorization": basic(STOCK), "X-Original-Url": "/"}
+    assert await status(held, "GET /verify/orders", by_nginx(token, uri="/orders/43"), alike) == 401
+    without = {name: value for name, value in by_nginx(token).items() if name != "X-Original-URI"}
+    assert await status(held, "GET /verify/orders", without, {"X_Original_URI": "/orders/42"}) == 403
+    assert await status(held, "GET /verify/orders", by_nginx(token, method="get")) == 403
+    assert await status(held, "GET /verify/orders", by_nginx(token), alike) == 200

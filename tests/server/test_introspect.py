@@ -282,3 +282,26 @@ async def test_while_the_log_cannot_be_written_nothing_is_told_and_nothing_is_sp
 async def test_a_question_that_is_none_is_told_so(held: Holders, form: dict[str, str]) -> None:
     answer = await held.http.post("/introspect", data=form, auth=ORDERS)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+async def test_racing_spends_with_ids_of_their_own_have_one_winner_and_an_id_is_of_one_token(
+    held: Holders,
+) -> None:
+    one, other = await held.token(), await held.token()
+    won: list[str] = []
+
+    async def ask(name: str) -> None:
+        if await held.is_active(one, consume_id=name):
+            won.append(name)
+
+    async with anyio.create_task_group() as group:
+        for number in range(40):
+            group.start_soon(ask, f"request-{number}")
+    assert len(won) == 1
+    # The winner's id, asked again: for this token and this backend alone.
+    assert await held.is_active(one, consume_id=won[0])
+    assert not await held.is_active(one)
+    assert not await held.is_active(one, told={"target": "/orders/43"}, consume_id=won[0])
+    assert not await held.is_active(one, by=STOCK, consume_id=won[0])
+    assert await held.is_active(other, consume_id=won[0])
+    assert not await held.is_active(other, consume_id="request-of-somebody-else")

@@ -24,9 +24,13 @@ from broker_process import (
     text_of,
 )
 from foreign_issuer import ForeignIssuer
+from hypothesis import given, strategies as st
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from proof_client import ProofKey, Prover
+
+from broker.assurance import StepUp
+from broker.server.challenge import Challenge
 
 pytestmark = pytest.mark.anyio
 
@@ -280,3 +284,20 @@ async def test_the_metadata_says_which_values_a_challenge_may_ask_for(served: Se
                 "aal1", "aal2", "aal3",
                 "urn:example:pwd", "urn:example:mfa", "urn:example:otp", "urn:example:hwk",
             ]  # fmt: skip
+
+
+anything = st.text(st.sampled_from('a"\\,= \r\n\u00e9\u2028\U0001f511'), max_size=12)
+
+
+@given(acr_values=anything, why=anything)
+def test_no_word_of_an_issuer_ends_its_quotation_in_a_challenge(acr_values: str, why: str) -> None:
+    step_up = StepUp(acr_values=acr_values, max_age_s=7, why=why, advice="Sign in again.")
+    answer = Challenge(step_up=step_up, txn="t").answer(
+        scheme="Bearer", metadata_url="https://broker.example.com/m", request_id=1
+    )
+    (header,) = [value for name, value in answer.raw_headers if name == b"www-authenticate"]
+    members = re.findall(rb'([a-z_]+)="([ !#-\[\]-~]*)"(?:, |$)', header.removeprefix(b"Bearer "))
+    assert [name for name, _ in members] == [
+        b"error", b"error_description", b"acr_values", b"max_age", b"resource_metadata",
+    ]  # fmt: skip
+    assert header == b"Bearer " + b", ".join(b'%s="%s"' % each for each in members)

@@ -135,3 +135,25 @@ def test_an_impersonation_is_for_whom_a_rule_names_and_for_nobody_else(broker: T
 def test_a_call_is_not_at_the_broker(broker: TokenBroker) -> None:
     answer = child(broker, broker.session("lead"), authorization_details=detail("orders_get", order_id="1"))
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_authorization_details")
+
+
+def test_the_holder_of_a_child_ends_that_and_nothing_beside_or_above_it(broker: TokenBroker) -> None:
+    session = broker.session("lead", subject="kim")
+    one, other = (child(broker, session, scope="orders:read").json()["access_token"] for _ in range(2))
+    tokens = {name: broker.exchange(each).json()["access_token"] for name, each in
+              {"above": session, "one": one, "other": other}.items()}  # fmt: skip
+
+    def good(token: str) -> bool:
+        by = basic("rs08", "long-secure-random-secret")
+        active: bool = broker.http.post("/introspect", data={"token": token}, headers=by).json()["active"]
+        return active
+
+    for name in ("above", "other"):
+        broker.http.post("/revoke", data={"token": tokens[name], "subject_token": one})
+    assert all(good(token) for token in tokens.values())
+    # A part of it is a part of it: who is above ends a token below.
+    broker.http.post("/revoke", data={"token": tokens["other"], "subject_token": session})
+    assert not good(tokens["other"])
+    broker.http.post("/revoke", data={"token": one})
+    assert [broker.exchange(each).status_code for each in (session, one, other)] == [200, 400, 200]
+    assert [good(tokens[name]) for name in ("above", "one")] == [True, False]
