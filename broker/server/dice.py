@@ -20,7 +20,10 @@ class Dice:
         return "Dice()"
 
     def __call__(self, count: int) -> bytes:
-        """`count` bytes, at most 4096, that nobody has had and nobody will."""
+        """`count` bytes, 1 to 4096, that nobody has had and nobody will. Raises ValueError for any other."""
+        if not 0 < count <= _FETCHED:
+            # A slice would be shorter than asked for, or lead back to bytes that were given out.
+            raise ValueError(count)
         with self._lock:
             # A copy of the process would hand out the same.
             if self._used + count > len(self._fetched) or self._pid != os.getpid():

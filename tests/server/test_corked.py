@@ -3,11 +3,13 @@
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from broker.server.corked import corked
+from broker.server.dice import Dice
 
 
 class Wire:
@@ -86,3 +88,21 @@ def test_no_bytes_are_handed_out_twice_not_even_by_a_copy_of_the_process() -> No
         [sys.executable, "-c", COPY], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "1008 1008 {16}\n"
+
+
+@pytest.mark.parametrize("count", [-16, 0, 4097])
+def test_a_number_of_bytes_that_could_not_be_given_whole_and_once_is_refused(count: int) -> None:
+    dice = Dice()
+    before = dice(16)
+    with pytest.raises(ValueError, match=str(count)):
+        dice(count)
+    assert len(dice(4096)) == 4096
+    assert dice(16) != before
+
+
+def test_bytes_are_handed_out_once_also_to_threads_at_once() -> None:
+    dice = Dice()
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda _: tuple(dice(16) for _ in range(500)), range(16)))
+    flat = [each for some in seen for each in some]
+    assert len(set(flat)) == len(flat) == 8000

@@ -30,7 +30,7 @@ EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 BEARER_CLIENT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 DESK = ("desk", secrets.token_urlsafe(24))
-EVENTS = {"http://schemas.openid.net/event/backchannel-logout": {}}
+EVENTS: dict[str, dict[str, str]] = {"http://schemas.openid.net/event/backchannel-logout": {}}
 CORP, SIGNER = ForeignIssuer(), ForeignIssuer()
 RULES = (
     TOOLS.replace(toml_parts.broker(), toml_parts.broker(f'trust_domain = "{DOMAIN}"'))
@@ -209,13 +209,13 @@ async def as_a_grant(held: Holders, token: str) -> bool:
 async def as_a_client(held: Holders, token: str) -> bool:
     form = {"token": "x", "client_assertion": token, "client_assertion_type": BEARER_CLIENT}
     answer = await held.http.post("/introspect", data=form)
-    return answer.json()["error"] != "invalid_client"
+    return bool(answer.json()["error"] != "invalid_client")
 
 
 async def as_proof(held: Holders, token: str) -> bool:
     form = {"grant_type": EXCHANGE, "subject_token": "x", "subject_token_type": f"{TYPE}jwt"}
     answer = await held.http.post("/token", data=form, headers={"DPoP": token})
-    return answer.json()["error"] != "invalid_dpop_proof"
+    return bool(answer.json()["error"] != "invalid_dpop_proof")
 
 
 async def at_introspection(held: Holders, token: str) -> bool:
