@@ -1,11 +1,16 @@
 """POST /revoke over a real broker: by whom, of what, and that nothing below it is good any more."""
 
-from collections.abc import AsyncGenerator
+import json
+import time
+from collections.abc import AsyncGenerator, Callable
 
+import anyio
 import httpx2
 import pytest
-from broker_process import Served, modern_post
-from holders import NIGHTLY, ORDERS, STOCK, Holders, holders, started
+import toml_parts
+from broker_process import Place, Served, modern_post
+from foreign_issuer import ISS, ForeignIssuer, JwksServer
+from holders import NIGHTLY, ORDERS, STOCK, TOOLS, Holders, holders, started
 
 pytestmark = pytest.mark.anyio
 
@@ -96,3 +101,44 @@ async def test_a_kind_that_ends_by_itself_is_not_revoked_and_no_token_is_no_requ
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
     answer = await held.http.post("/revoke", data={"token_type_hint": "access_token"})
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+async def test_while_it_cannot_be_told_whose_a_credential_is_nobody_hears_that_it_is_revoked(
+    place: Place, serve: Callable[..., Served]
+) -> None:
+    """RFC 7009 §2.2.1: 503, and the token is to be taken for a living one."""
+    corp = ForeignIssuer()
+    rules = toml_parts.corp(issuer=ISS, audience="https://broker.example.com", role="all")
+    with JwksServer(corp.jwks()) as server:
+        server.status = 500
+        place.write(TOOLS + rules.replace('"corp.jwks"', f'"{server.url}"'))
+        async with holders(await anyio.to_thread.run_sync(serve)) as held:
+            claims = {"iss": ISS, "aud": "https://broker.example.com", "sub": "alice", "groups": ["support"]}
+            credential = corp.sign({**claims, "exp": int(time.time()) + 600})
+            answer = await revoke(held, credential)
+            assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+            assert held.codes() == ["credential.keys_unavailable"]
+
+
+async def test_an_assertion_that_still_works_once_is_not_said_to_be_revoked(
+    place: Place, serve: Callable[..., Served]
+) -> None:
+    """Good or forged: what is said is no news of which."""
+    corp, forger = ForeignIssuer(), ForeignIssuer()
+    (place.folder / "corp.jwks").write_text(json.dumps(corp.jwks()))
+    audience = "https://broker.example.com"
+    place.write(TOOLS + toml_parts.corp("once = true", issuer=ISS, audience=audience, role="all"))
+    async with holders(await anyio.to_thread.run_sync(serve)) as held:
+        now = int(time.time())
+        claims = {
+            "iss": ISS,
+            "aud": audience,
+            "sub": "ci",
+            "groups": ["support"],
+            "iat": now,
+            "exp": now + 60,
+        }
+        for signer in (corp, forger):
+            answer = await revoke(held, signer.sign(claims))
+            assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
+        assert held.codes() == ["token.type"] * 2

@@ -9,6 +9,7 @@ from broker.catalog import Catalog, Client
 from broker.claims import TYP, CallClaims, check, claims_from_json, keep_until_s
 from broker.errors import Code, Rejected
 from broker.introspection import INTROSPECTION_TYP
+from broker.issuers import ID_JAG_TYP, claimed_issuer
 from broker.jws import parse_compact, parse_json_strict
 from broker.record import Record
 from broker.revocation import Revocation, revoked_name_record
@@ -24,7 +25,7 @@ MAX_DEPTH = 64
 """Sessions above each other, far more than chains may have actors."""
 
 UNSUPPORTED: Final = frozenset(
-    {INTROSPECTION_TYP, "txntoken+jwt", "oauth-id-jag+jwt", "dpop+jwt", "client-authentication+jwt"}
+    {INTROSPECTION_TYP, "txntoken+jwt", ID_JAG_TYP, "dpop+jwt", "client-authentication+jwt"}
 )
 """Kinds that are used up by one use, or end by themselves in a moment, or prove nothing alone."""
 
@@ -94,15 +95,16 @@ class RevocationEndpoint:
            (RFC 7009 §2.2), so that nobody can try here which tokens are good. The log has the reason.
 
         Raises:
-            Rejected: `exchange.malformed`: there is no token.
-            LogUnavailable: nothing was revoked (RFC 7009 §2.2.1: 503).
+            Rejected: `exchange.malformed`: there is no token; `credential.keys_unavailable`: nobody can tell
+                now whether it is good, and it may be (RFC 7009 §2.2.1: 503).
+            LogUnavailable: nothing was revoked (the same).
         """
         token = asked.form.one("token")
         if not token:
             raise Rejected(Code.EXCHANGE_MALFORMED, "`token` is missing")
         try:
-            kind, ours = _claimed(token, self.catalog().broker.issuer)
-            if kind in UNSUPPORTED:
+            kind, ours, once = _claimed(token, self.catalog())
+            if kind in UNSUPPORTED or once:
                 return _UNSUPPORTED
             if kind == TYP and ours:
                 # 1. Of one call.
@@ -111,6 +113,8 @@ class RevocationEndpoint:
                 # 2. Of a session.
                 await self._session(token, asked)
         except Rejected as rejected:
+            if rejected.code is Code.CREDENTIAL_KEYS_UNAVAILABLE:
+                raise
             # 3. As if it had been.
             await self._record(rejected, asked)
         return _DONE
@@ -186,16 +190,19 @@ class RevocationEndpoint:
         await self.log.append(Entry(record=Record(event="refused", time_ms=asked.now_ms, fields=fields)))
 
 
-def _claimed(token: str, issuer: str) -> tuple[str, bool]:
-    """The kind that a token says it is, and whether it says that it is ours; believed of neither.
+def _claimed(token: str, catalog: Catalog) -> tuple[str, bool, bool]:
+    """The kind that a token says it is, whether it says that it is ours, and whether it is an assertion by
+    the issuer that it names; believed of none of them.
 
     Raises:
         Rejected: it is no JWS, so it is no token of any kind that there is here.
     """
     jws = parse_compact(token, family="token", foreign=True)
-    payload = parse_json_strict(jws.payload, Code.TOKEN_MALFORMED)
-    ours = isinstance(payload, dict) and payload.get("iss") == issuer
-    return (jws.typ or "").lower().removeprefix("application/"), ours
+    read = parse_json_strict(jws.payload, Code.TOKEN_MALFORMED)
+    payload = read if isinstance(read, dict) else {}
+    kind = (jws.typ or "").lower().removeprefix("application/")
+    issuer = claimed_issuer(catalog, payload, grant=kind == ID_JAG_TYP)
+    return kind, payload.get("iss") == catalog.broker.issuer, issuer is not None and issuer.once
 
 
 def _is_for(client: Client | None, claims: CallClaims, catalog: Catalog) -> bool:
