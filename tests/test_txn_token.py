@@ -279,7 +279,9 @@ async def test_a_replacement_keeps_the_transaction_and_every_workload_and_widens
         wider = asked(broker, second.token, "orders:read", "orders:tag", replaces=True)
         assert code(await txns.issue(wider)) is Code.EXCHANGE_SCOPE
         # To Python `true` is 1; to whoever reads the token it is another value.
-        for changes in ({"tctx": {"ticker": "IBM"}}, {"tctx": {"lot": 8}}, {"rctx": {"hop": True}}):
+        others: tuple[dict[str, Any], ...]
+        others = ({"tctx": {"ticker": "IBM"}}, {"tctx": {"lot": 8}}, {"rctx": {"hop": True}})
+        for changes in others:
             changed = asked(broker, second.token, "orders:read", replaces=True, **changes)
             assert code(await txns.issue(changed)) is Code.EXCHANGE_MALFORMED
 
