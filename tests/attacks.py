@@ -18,6 +18,7 @@ CLI_LOG = "tests/test_cli_log.py::"
 CLOCK = "tests/test_clock.py::"
 DELEGATE = "tests/server/test_delegate_tool.py::"
 DELEGATION = "tests/test_delegation.py::"
+DELEGATION_ATTACKS = "tests/test_delegation_attacks.py::"
 DELEGATION_LAWS = "tests/test_delegation_laws.py::"
 DELEGATION_RATES = "tests/test_delegation_rates.py::"
 DELEGATION_VECTORS = "tests/test_delegation_vectors.py::"
@@ -29,6 +30,7 @@ ENDPOINT_CHILDREN = "tests/server/oauth/test_token_children.py::"
 ENDPOINT_CLIENTS = "tests/server/oauth/test_token_clients.py::"
 ENDPOINT_TXN = "tests/server/oauth/test_token_txn.py::"
 FORM = "tests/server/oauth/test_token_form.py::"
+ENDPOINT_TURNS = "tests/server/oauth/test_token_turns.py::"
 GATE = "tests/server/test_gate.py::"
 HIDDEN = "tests/server/test_hidden_tools.py::"
 IDENTITIES = "tests/test_identities.py::"
@@ -196,6 +198,7 @@ ATTACKS: tuple[Attack, ...] = (
             f"{IDENTITIES}test_who_may_act_is_read_with_the_issuers_names_where_it_names_no_other",
             f"{ENDPOINT_CHILDREN}test_an_impersonation_is_for_whom_a_rule_names_and_for_nobody_else",
             f"{TXN}test_a_replacement_keeps_the_transaction_and_every_workload_and_widens_nothing",
+            f"{DELEGATION_ATTACKS}test_a_may_act_is_for_nobody_else_whatever_a_rule_says",
         ),
     ),
     Attack(
@@ -215,6 +218,10 @@ ATTACKS: tuple[Attack, ...] = (
             f"{ASSURANCE_CHILDREN}test_no_child_is_more_assured_than_the_first_session",
             f"{TXN}test_however_often_it_is_replaced_it_only_shrinks",
             f"{IDENTITIES}test_scopes_that_were_not_asked_for_give_no_role_and_others_are_refused",
+            f"{DELEGATION_ATTACKS}test_what_an_issuer_said_of_the_assurance_means_for_a_child_what_it_means_now",
+            f"{DELEGATION_ATTACKS}test_an_issuers_name_that_is_given_to_another_one_gives_its_people_nothing",
+            f"{DELEGATION_ATTACKS}test_a_condition_on_an_argument_that_has_another_name_now_lets_nothing_through",
+            f"{ENDPOINT_TURNS}test_a_child_has_no_turn_that_its_parent_lacks",
         ),
     ),
     Attack(
@@ -409,6 +416,7 @@ ATTACKS: tuple[Attack, ...] = (
             f"{KIT}test_a_bad_token_is_answered_like_a_spent_one",
             f"{ENDPOINT}test_whatever_is_wrong_with_the_subject_token_is_one_answer",
             f"{ENDPOINT}test_a_tool_of_others_and_one_that_is_not_there_are_one_answer",
+            f"{ENDPOINT_CHILDREN}test_whoever_has_a_code_or_none_hears_nothing_of_which_backends_there_are",
             f"{ENDPOINT_CLIENTS}test_a_wrong_secret_is_told_with_the_scheme_and_without_the_reason",
             f"{INTROSPECT}test_whatever_is_wrong_with_a_token_its_backend_hears_the_same_and_the_log_says_what",
             f"{REVOKE}test_nobody_else_revokes_a_call_token_and_nobody_hears_whether_it_was_one",

@@ -250,6 +250,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
         (
             f"{DELEGATION_VECTORS}test_a_may_act_that_is_absent_or_says_something_else_lets_nobody_act",
             f"{DELEGATION}test_the_childs_credential_carries_the_whole_chain_and_no_may_act",
+            "tests/test_delegation_attacks.py::test_a_may_act_is_for_nobody_else_whatever_a_rule_says",
         ),
     ),
     Clause(

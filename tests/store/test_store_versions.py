@@ -1,6 +1,8 @@
 """A file of an earlier broker: read as it is, brought up to date by whoever writes, and never by halves."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,7 +133,43 @@ def test_somebody_who_changed_an_old_file_is_found_out(old: Path, capsys: pytest
     assert "trigger record_no_update is missing" in said
 
 
-@pytest.mark.parametrize("step", range(14))
+_OPEN = """
+import sys, anyio
+from pathlib import Path
+from broker.store.sqlite import Store
+
+async def run() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    async with Store.open(Path(sys.argv[1]), origin="other", now_ms=lambda: 0) as store:
+        print((await store.head()).size, flush=True)
+
+anyio.run(run)
+"""
+
+
+def test_processes_that_upgrade_a_file_at_once_upgrade_it_once(old: Path) -> None:
+    before = leaves(old)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPEN, str(old)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert said == [f"{len(before)}\n"] * 4
+    assert version(old) == VERSION
+    assert leaves(old) == before
+
+
+@pytest.mark.parametrize("step", range(15))
 async def test_an_upgrade_that_breaks_off_leaves_the_old_file(old: Path, step: int) -> None:
     before = leaves(old)
     steps = 0
