@@ -33,25 +33,35 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head = 0
         self._in_head = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._limit_s: float | None = None
+        self._moved = False
         self._gone = Gone()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that says nothing is closed."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         self.transport = corked(self.transport, self.loop)
-        self._start_clock(HEAD_S)
+        self._limit_s = HEAD_S
+        self._set_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The clock goes with the connection, and so does whatever is done for it."""
-        self._stop_clock()
+        self._limit_s = None
+        self._set_clock()
         super().connection_lost(exc)
         self._gone.happened()
 
     def data_received(self, data: bytes) -> None:
-        """Counts what the parser keeps to itself: the part of a header that has no end yet."""
+        """Counts what the parser keeps to itself: the part of a header that has no end yet.
+
+        The clock is set once the data has been read: most requests come whole, and need none.
+        """
         if self._in_head:
             self._head += len(data)
+        self._moved = False
         super().data_received(data)
+        if self._moved:
+            self._set_clock()
         if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response("The request's head is too large.")
 
@@ -62,7 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_head:
             self._in_head = True
             self._head = 0
-            self._start_clock(HEAD_S)
+            self._allow(HEAD_S)
         self._parsed = 0
 
     def on_url(self, url: bytes) -> None:
@@ -78,12 +88,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head = False
-        self._start_clock(self.body_s)
+        self._allow(self.body_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The request is whole; how long its answer takes is for others to bound."""
-        self._stop_clock()
+        self._allow(None)
         super().on_message_complete()
 
     def _count(self, length: int) -> None:
@@ -91,14 +101,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._parsed > MAX_HEAD:
             raise _HeadTooLarge
 
-    def _start_clock(self, seconds: float) -> None:
-        self._stop_clock()
-        self._deadline = self.loop.call_later(seconds, self._too_slow)
+    def _allow(self, seconds: float | None) -> None:
+        """How long what comes next may take; None for as long as it likes."""
+        self._limit_s = seconds
+        self._moved = True
 
-    def _stop_clock(self) -> None:
+    def _set_clock(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        if self._limit_s is not None:
+            self._deadline = self.loop.call_later(self._limit_s, self._too_slow)
 
     def _too_slow(self) -> None:
         if not self.transport.is_closing():

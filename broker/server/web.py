@@ -1,6 +1,6 @@
 """The HTTP doors as one ASGI app: /mcp, /sse, the OAuth endpoints and what needs no credential."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -10,8 +10,8 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import Response
-from starlette.routing import Mount, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from broker.catalog import BrokerSettings
 from broker.loopback import is_loopback
@@ -53,6 +53,20 @@ class Web:
 
     app: Router
     gates: tuple[Door, ...]
+
+
+class _Doors(Router):
+    """A router that finds doors of one path each at once, not by one pattern after another."""
+
+    def __init__(
+        self, paths: Mapping[str, ASGIApp], routes: Sequence[BaseRoute], lifespan: Lifespan[object]
+    ) -> None:
+        super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = self._paths.get(scope["path"]) if scope["type"] == "http" else None
+        await (super().__call__ if door is None else door)(scope, receive, send)
 
 
 def web(broker: Broker, *, host: str) -> Web:
@@ -120,12 +134,9 @@ def web(broker: Broker, *, host: str) -> Web:
         async with manager.run():
             yield
 
-    app = Router(
-        routes=[
-            # In the order of how often they are asked for: each is looked at until one fits.
-            Route("/mcp", mcp_gate),
-            *(Route(path, endpoint) for path, endpoint in broker.oauth.items()),
-            Route("/sse", sse_gate),
+    app = _Doors(
+        {"/mcp": mcp_gate, "/sse": sse_gate, **broker.oauth, **spending.paths},
+        [
             Mount("/messages/", messages_gate),
             *spending.routes,
             Route(AUTHORIZE, nothing_begins_here),
@@ -136,8 +147,7 @@ def web(broker: Broker, *, host: str) -> Web:
                 endpoints=broker.oauth_metadata,
             ),
         ],
-        redirect_slashes=False,
-        lifespan=lifespan,
+        lifespan,
     )
     return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate, *spending.doors, *broker.oauth.values()))
 

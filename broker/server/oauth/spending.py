@@ -1,7 +1,7 @@
 """The endpoints of those who hold a call token: /introspect, /revoke, /verify, and what describes them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -26,8 +26,9 @@ REVOKE = "/revoke"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendingDoors:
-    """The routes, and the doors behind them that have to be closed."""
+    """The doors of one path each, the routes to the others, and which of them have to be closed."""
 
+    paths: Mapping[str, ASGIApp]
     routes: tuple[BaseRoute, ...]
     doors: tuple[OAuthEndpoint | GatewayCheck, ...]
 
@@ -74,9 +75,8 @@ def spending_doors(
         )
 
     return SpendingDoors(
+        paths={INTROSPECT: introspect, REVOKE: revoke},
         routes=(
-            Route(INTROSPECT, introspect),
-            Route(REVOKE, revoke),
             _Below(check.PATH, verify),
             Route(openapi.PATH, describe, methods=["GET"]),
         ),
