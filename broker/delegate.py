@@ -143,7 +143,7 @@ class Delegator:
         # 2. What.
         wanted = asked(arguments, max_bytes=at.catalog.broker.max_arguments_bytes)
         if isinstance(wanted, Refused):
-            return await self._deny(at, wanted, parent.chain, parent.sid)
+            return await self._deny(at, wanted, parent.chain, parent.sid, parent.tenant)
         at = at.knowing(to=plain(wanted.agent, 128))
         # 3. Narrow.
         narrowed: Narrowed | Refused = _UNNAMED
@@ -154,7 +154,7 @@ class Delegator:
             if isinstance(tried, Narrowed):
                 break
         if isinstance(narrowed, Refused):
-            return await self._deny(at, narrowed, parent.chain, parent.sid)
+            return await self._deny(at, narrowed, parent.chain, parent.sid, parent.tenant)
         # 4. Keep.
         code = self.new_code()
         # Nothing of a bound session becomes a bearer's: whoever redeems it puts a key in this one's place.
@@ -169,6 +169,7 @@ class Delegator:
             fields={
                 **at.facts,
                 "sid": parent.sid,
+                "tenant": parent.tenant,
                 "child": child.sid,
                 "to": actor.sub,
                 "to_iss": actor.iss,
@@ -182,7 +183,7 @@ class Delegator:
         offer = Offer(code_sha256=_code_sha256(code), session=child, agent=actor, expires_s=until_s)
         unmet = await self.offers.offer(offer, record)
         if unmet is not None:
-            return await self._deny(at, _gone(unmet, narrowed.rule), parent.chain, parent.sid)
+            return await self._deny(at, _gone(unmet, narrowed.rule), parent.chain, parent.sid, parent.tenant)
         return Offered(code=code, agent=actor, until_s=until_s, child=child, rule=narrowed.rule, txn=at.txn)
 
     async def redeem(self, code: str, *, actor_credential: str, jkt: str | None = None) -> Opened | Denied:
@@ -292,7 +293,7 @@ class Delegator:
         # 3. Narrow.
         narrowed = await _narrow(parent, wish, at, actor=actor, client=client)
         if isinstance(narrowed, Refused):
-            return await self._deny(at, narrowed, parent.chain, parent.sid)
+            return await self._deny(at, narrowed, parent.chain, parent.sid, parent.tenant)
         # 4. Keep.
         child = narrowed.child(sid=self.new_sid(), opened_ms=at.now_ms, jkt=jkt)
         if itself is not None:
@@ -304,7 +305,7 @@ class Delegator:
             child, _opened_record(opened, child), actor=None if itself is None else itself.sid
         )
         if isinstance(kept, Unmet):
-            return await self._deny(at, _gone(kept, narrowed.rule), parent.chain, parent.sid)
+            return await self._deny(at, _gone(kept, narrowed.rule), parent.chain, parent.sid, parent.tenant)
         # 5. Sign.
         return Opened(
             credential=await self.sign(child, iss=at.catalog.broker.issuer),
@@ -317,19 +318,20 @@ class Delegator:
         self, at: _Occasion, credential: str, jkt: str | None, parent: Session | None = None
     ) -> Session | Denied:
         """The session of an agent that proves itself, and speaks for nobody else."""
-        sid, chain = (None, None) if parent is None else (parent.sid, parent.chain)
+        sid, chain, tenant = (None,) * 3 if parent is None else (parent.sid, parent.chain, parent.tenant)
         try:
             actor = await self.authenticate(credential, now_ms=at.now_ms, jkt=jkt)
         except Rejected as rejected:
             denial = refused(rejected)
             reason = f"the actor's credential: {denial.reason}"
-            return await self._deny(at, replace(denial, reason=reason), chain, sid)
+            return await self._deny(at, replace(denial, reason=reason), chain, sid, tenant)
         # A part of its own rights may have been given to somebody who is not the agent.
         if actor.chain.actors or actor.parent is not None:
             sentence = "The actor's credential acts for somebody else, or is a part of another one."
-            return await self._deny(at, _refusal(Code.DELEGATION_ACTOR, sentence), chain or actor.chain, sid)
+            refusal = _refusal(Code.DELEGATION_ACTOR, sentence)
+            return await self._deny(at, refusal, chain or actor.chain, sid, tenant)
         if parent is not None and actor.tenant not in (None, parent.tenant):
-            return await self._deny(at, _OTHER_TENANT, chain, sid)
+            return await self._deny(at, _OTHER_TENANT, chain, sid, tenant)
         return actor
 
     def _occasion(self, **facts: Json) -> _Occasion:
@@ -346,12 +348,18 @@ class Delegator:
             raise
 
     async def _deny(
-        self, at: _Occasion, refusal: Refused, chain: Chain | None = None, sid: str | None = None
+        self,
+        at: _Occasion,
+        refusal: Refused,
+        chain: Chain | None = None,
+        sid: str | None = None,
+        tenant: str | None = None,
     ) -> Denied:
         """A refusal is a record too, and durable before the caller hears of it."""
         fields: dict[str, Json] = {
             **at.facts,
             "sid": sid,
+            "tenant": tenant,
             "rule": refusal.rule,
             "catalog": at.catalog.digest,
             "code": refusal.code,

@@ -51,6 +51,7 @@ POLICY = "tests/test_policy.py::"
 REQUEST = "tests/test_request.py::"
 REVOCATION_BELOW = "tests/server/oauth/test_revocation_below.py::"
 REVOKE = "tests/server/test_revoke.py::"
+KINDS = "tests/server/test_kinds_of_tokens.py::"
 SCHEMA = "tests/test_schema.py::"
 SECRETS = "tests/test_secrets.py::"
 SPENDS = "tests/kit/test_spends.py::"
@@ -113,6 +114,7 @@ ATTACKS: tuple[Attack, ...] = (
             f"{JWS}test_a_header_that_brings_keys_or_changes_the_rules_is_refused_from_anybody",
             f"{VERIFY}test_an_attack_is_refused_offline_and_not_repeated",
             f"{TOKEN}test_a_session_credential_is_no_call_token_and_a_call_token_is_no_credential",
+            f"{KINDS}test_a_kind_of_token_opens_the_doors_that_it_is_for_and_no_other",
             f"{INTROSPECTION}test_a_signed_answer_is_for_who_asked_and_no_use_as_a_token",
             f"{IDENTITIES}test_an_assertion_is_no_credential_and_a_credential_is_no_assertion",
             f"{TXN}test_no_kind_of_token_is_taken_for_another",
@@ -141,6 +143,7 @@ ATTACKS: tuple[Attack, ...] = (
             f"{VERIFIER}test_a_token_never_passes_for_another_request_than_its_own",
             f"{INTROSPECT}test_a_spend_outlives_a_kill_of_the_broker",
             f"{CHECK}test_another_request_with_the_token_is_refused_and_does_not_use_it_up",
+            f"{CHECK}test_no_other_way_to_write_a_request_passes_with_the_token_of_this_one",
             f"{CHECK}test_behind_the_real_nginx_one_call_gets_through_and_a_thief_does_not",
             f"{DPOP}test_a_stolen_bound_credential_is_worth_nothing_at_any_door",
             f"{DPOP}test_after_a_restart_old_proofs_are_worth_nothing",
@@ -165,6 +168,7 @@ ATTACKS: tuple[Attack, ...] = (
             f"{SPENDS}test_eight_processes_that_race_for_each_token_have_one_winner_and_a_naive_check_has_more",
             f"{KIT}test_a_hundred_at_once_with_one_token_reach_the_app_once",
             f"{INTROSPECT}test_two_hundred_racing_spends_over_http_have_exactly_one_winner",
+            f"{INTROSPECT}test_racing_spends_with_ids_of_their_own_have_one_winner_and_an_id_is_of_one_token",
             f"{DPOP}test_a_proof_that_is_shown_many_times_at_once_is_good_once",
             f"{ENDPOINT_CLIENTS}test_of_racing_uses_of_one_assertion_exactly_one_wins",
             f"{IDENTITIES}test_an_assertion_opens_one_session_and_racing_ones_have_one_winner",
@@ -413,6 +417,7 @@ ATTACKS: tuple[Attack, ...] = (
         "answers that tell apart what nobody should be able to",
         (
             f"{HIDDEN}test_nothing_that_an_agent_is_sent_tells_a_hidden_tool_from_one_that_there_is_not",
+            f"{HIDDEN}test_the_form_of_an_answer_does_not_tell_them_apart_either",
             f"{KIT}test_a_bad_token_is_answered_like_a_spent_one",
             f"{ENDPOINT}test_whatever_is_wrong_with_the_subject_token_is_one_answer",
             f"{ENDPOINT}test_a_tool_of_others_and_one_that_is_not_there_are_one_answer",

@@ -398,6 +398,14 @@ async def test_another_tenants_agent_gets_nothing(broker: LittleBroker) -> None:
     assert await why_not(broker, redeemed) is Code.DELEGATION_ACTOR
 
 
+async def test_what_a_tenants_session_hands_on_stands_among_the_tenants_records(broker: LittleBroker) -> None:
+    credential = await broker.open_session(lead(tenant="blue"))
+    offered(await offer(broker, credential, "researcher", "orders_get"))
+    assert await why_not(broker, await offer(broker, credential, "nobody", "orders_get")) is not None
+    found = [each for each in await broker.records() if each["event"] in {"delegated", "refused"}]
+    assert [each.get("tenant") for each in found] == ["blue", "blue"]
+
+
 async def test_what_a_bound_session_hands_on_is_bound(broker: LittleBroker) -> None:
     credential = await broker.open_session(lead(jkt=KEY))
     arguments: dict[str, Json] = {"agent": "researcher", "tools": ["orders_get"]}

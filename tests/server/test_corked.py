@@ -102,7 +102,10 @@ def test_a_number_of_bytes_that_could_not_be_given_whole_and_once_is_refused(cou
 
 def test_bytes_are_handed_out_once_also_to_threads_at_once() -> None:
     dice = Dice()
+
+    def some(number: int) -> list[bytes]:
+        return [dice(16) for _ in range(number)]
+
     with ThreadPoolExecutor(8) as pool:
-        seen = list(pool.map(lambda _: tuple(dice(16) for _ in range(500)), range(16)))
-    flat = [each for some in seen for each in some]
+        flat = [each for found in pool.map(some, [500] * 16) for each in found]
     assert len(set(flat)) == len(flat) == 8000

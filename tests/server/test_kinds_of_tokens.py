@@ -80,7 +80,7 @@ def signed_by_corp(typ: str | None = "JWT", **changed: Any) -> str:
         "exp": now + 120,
     }
     claims |= {"jti": secrets.token_hex(8), **changed}
-    return CORP.sign({name: value for name, value in claims.items() if value is not None}, typ=typ)
+    return CORP.sign(claims, typ=typ)
 
 
 # ── the kinds ────────────────────────────────────────────────────────────────
