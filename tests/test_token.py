@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from broker.canonical import Json
-from broker.chain import Chain, Principal
+from broker.chain import MAX_ACTORS, Chain, Principal
 from broker.claims import LEEWAY_S, MAX_TTL_S, CallClaims, LogPosition, check, claims_from_json
 from broker.errors import Code, Rejected
 from broker.jws import decode_part, encode_part
@@ -221,9 +221,9 @@ def detail(name: str, value: object) -> Change:
 BOT = {"iss": "corp", "sub": "support-bot"}
 
 
-def six_actors() -> dict[str, Any]:
+def too_many_actors() -> dict[str, Any]:
     act: dict[str, Any] = {"iss": "corp", "sub": "0"}
-    for name in ("1", "2", "3", "4", "support-bot"):
+    for name in (*map(str, range(1, MAX_ACTORS)), "support-bot"):
         act = {"iss": "corp", "sub": name, "act": act}
     return act
 
@@ -249,7 +249,7 @@ CHANGES: dict[str, Change] = {
     "log index is negative": put("log", {"origin": "log", "index": -1}),
     "cnf with a key in it": put("cnf", {"jkt": "x", "jwk": {}}),
     "act twice the same": put("act", {**BOT, "act": BOT}),
-    "act of six": put("act", six_actors()),
+    "act of one too many": put("act", too_many_actors()),
     "may_act": put("may_act", {"sub": "eve"}),
     "scope is a list": put("scope", ["orders:read"]),
     "exp is a string": put("exp", str(NOW + 30)),
