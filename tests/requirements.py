@@ -24,6 +24,7 @@ ENDPOINT_CLIENTS = "tests/server/oauth/test_token_clients.py::"
 EXAMPLES_8693 = "tests/server/oauth/test_rfc8693_examples.py::"
 EXCHANGE = "tests/test_exchange.py::"
 DPOP = "tests/test_dpop.py::"
+DPOP_BACKEND = "tests/server/test_dpop_backend.py::"
 DPOP_DOORS = "tests/server/test_dpop_doors.py::"
 DPOP_KIT = "tests/kit/test_dpop_kit.py::"
 GATE = "tests/server/test_gate.py::"
@@ -117,6 +118,18 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{DPOP}test_a_url_has_one_form_however_it_is_spelled",
             f"{DPOP}test_urls_that_differ_in_anything_else_stay_apart",
         ),
+    ),
+    Clause(
+        "RFC 9449",
+        "9",
+        "A backend that asks for a nonce of its own gets the request once more, with that nonce.",
+        (f"{DPOP_BACKEND}test_a_backend_that_asks_for_its_own_nonce_gets_one_more_request_and_one_spend",),
+    ),
+    Clause(
+        "RFC 9449",
+        "7",
+        "A call token that was stolen on its way to such a backend is worth nothing without the key.",
+        (f"{DPOP_BACKEND}test_a_captured_token_is_refused_to_whoever_has_not_the_key_and_spent_by_nobody",),
     ),
     Clause(
         "RFC 9449",
