@@ -1,6 +1,7 @@
 """/verify/BACKEND over a real broker, asked as nginx and as Envoy ask; and behind the real nginx."""
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -11,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from broker_process import LIMIT_S, Place, Served
 from holders import ORDERS, STOCK, TOOLS, Holders, holders, started
 from proof_client import ProofKey
+from starlette.types import Scope
+
+from broker.catalog import Client
+from broker.server.oauth.check import GatewayCheck
+from broker.server.oauth.form import Form
+from broker.store.sqlite import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -367,3 +375,28 @@ async def test_what_a_client_writes_like_a_gateways_header_is_not_one(held: Hold
     assert await status(held, "GET /verify/orders", without, {"X_Original_URI": "/orders/42"}) == 403
     assert await status(held, "GET /verify/orders", by_nginx(token, method="get")) == 403
     assert await status(held, "GET /verify/orders", by_nginx(token), alike) == 200
+
+
+async def test_a_defect_lets_nothing_pass_and_is_a_record(tmp_path: Path) -> None:
+    class Defect:
+        async def __call__(self, scope: Scope, form: Form, *, now_ms: int) -> Client | None:
+            raise RuntimeError(f"{scope['path']} {form} {now_ms}")
+
+    def unasked() -> Any:
+        raise AssertionError
+
+    async with Store.open(tmp_path / "broker.db", origin="o", now_ms=lambda: 0) as store:
+        check = GatewayCheck(
+            spender=unasked,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            clients=Defect(),
+            catalog=unasked,
+            log=store,
+            now_ms=lambda: 0,
+        )
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(check), base_url="http://x") as http:
+            answer = await http.get("/verify/orders", headers={"Authorization": "Bearer a.b.c"})
+        bodies = await store.ask(lambda each: each.execute("SELECT body FROM record").fetchall())
+    assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
+    (record,) = (json.loads(body) for (body,) in bodies)
+    assert (record["event"], record["code"], record["via"]) == ("refused", "internal", "verify")
+    assert "a.b.c" not in str(record)

@@ -1,5 +1,6 @@
 """/verify/BACKEND: a gateway asks whether a request may pass to a backend that cannot be changed."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,16 +16,19 @@ from broker.errors import Code, LogUnavailable, Rejected
 from broker.introspection import Told, location_of
 from broker.record import Record
 from broker.request import EMPTY_BODY_SHA256, METHODS
-from broker.server.oauth.answers import UNAVAILABLE, Answer, send_answer
+from broker.server.oauth.answers import BROKEN, UNAVAILABLE, Answer, send_answer
 from broker.server.oauth.endpoint import Authenticates
 from broker.server.oauth.form import Form, Gone
 from broker.server.oauth.introspect import backend_of
+from broker.server.quiet import where
 from broker.spend import Inactive, Presented, Spender
 from broker.store.protocols import Entry, Log
 
 PATH: Final = "/verify"
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body that a gateway may send along."""
+
+_log = logging.getLogger("broker.oauth")
 
 _GATEWAY = b"gateway-authorization"
 _METHOD, _URI, _FRAMING = b"x-original-method", b"x-original-uri", b"x-original-framing"
@@ -98,6 +102,16 @@ class GatewayCheck:
             return
         except LogUnavailable:
             await send_answer(UNAVAILABLE, send)
+        except Exception as error:  # noqa: BLE001 - a defect lets nothing pass, and is no silent one
+            _log.error("%s %s ended with %s", scope["method"], PATH, where(error))
+            await send_answer(await self._broken(scope), send)
+
+    async def _broken(self, scope: Scope) -> Answer:
+        try:
+            await self._record(Rejected(Code.INTERNAL, BROKEN.reason), scope, "", None, self._now_ms())
+        except LogUnavailable:
+            return UNAVAILABLE
+        return BROKEN.answer()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         """Whether a request may pass.
