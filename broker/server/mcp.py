@@ -41,10 +41,10 @@ from broker.issue import Ask, Denied
 from broker.policy import is_visible
 from broker.record import Record
 from broker.server import delegate_tool
-from broker.server.challenge import Challenge
 from broker.server.lists import ToolLists, TooManyWatchers, Watcher
 from broker.server.outbound import Outbound, RecordingOutbound, reached
 from broker.server.quiet import where
+from broker.server.results import LOG_UNAVAILABLE, bounded, denied_result, error_result
 from broker.server.turns import Busy, Turns
 from broker.server.visit import Visit, visiting
 from broker.session import Session
@@ -249,11 +249,13 @@ class BrokerServer(Server[dict[str, Any]]):
         except Busy:
             return await self._busy(visit, tool)
         except LogUnavailable:
-            return _LOG_UNAVAILABLE
+            return LOG_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - the agent gets a sentence, and no other call is harmed
             # The type alone: a message may quote an argument or a token.
             _log.error("a call ended with %s", where(error))
-            return _error("The broker failed; the call may or may not have been made.", Code.INTERNAL, None)
+            return error_result(
+                "The broker failed; the call may or may not have been made.", Code.INTERNAL, None
+            )
         match outcome:
             case Offered():
                 return delegate_tool.answer(outcome, issuer=self._catalog().broker.issuer)
@@ -271,9 +273,12 @@ class BrokerServer(Server[dict[str, Any]]):
                     result["structuredContent"] = dict(answer.structured)
                 return result
             case Failed(txn=txn, code=code, message=message):
-                return _error(message, code, txn)
+                return error_result(message, code, txn)
             case Denied():
-                return _denied(visit, outcome, news)
+                result, challenge = denied_result(outcome)
+                # Who asked for news has had some: it is too late for another status than 200.
+                visit.challenge = challenge if news is None else None
+                return result
 
     async def _outcome(
         self, visit: Visit, ask: Ask, news: Context | None
@@ -319,10 +324,10 @@ class BrokerServer(Server[dict[str, Any]]):
         limit = self._catalog().broker.max_calls
         reason = f"At most {limit} calls of one session run at once; wait for one to end."
         try:
-            await self._record(visit, Code.SESSION_BUSY, reason, {"tool": _plain(tool, 128)})
+            await self._record(visit, Code.SESSION_BUSY, reason, {"tool": bounded(tool, 128)})
         except LogUnavailable:
-            return _LOG_UNAVAILABLE
-        return _error(reason, Code.SESSION_BUSY, None)
+            return LOG_UNAVAILABLE
+        return error_result(reason, Code.SESSION_BUSY, None)
 
     # Every message
 
@@ -330,7 +335,7 @@ class BrokerServer(Server[dict[str, Any]]):
         """Serve one connection over a pair of streams, as stdio and SSE have, until the inbound one ends."""
 
         async def record(why: str) -> None:
-            await self._record(visiting.get(), Code.REQUEST_MALFORMED, _plain(why, 200), {})
+            await self._record(visiting.get(), Code.REQUEST_MALFORMED, bounded(why, 200), {})
 
         await self.run(inbound, RecordingOutbound(outbound, record), self.create_initialization_options())
 
@@ -351,14 +356,14 @@ class BrokerServer(Server[dict[str, Any]]):
             raise
         except Exception as error:  # noqa: BLE001 - a defect of one message is not one of the connection
             # Not raised on: the SDK would log it with its message, which may quote an argument.
-            _log.error("%s ended with %s", _plain(ctx.method, 64), where(error))
+            _log.error("%s ended with %s", bounded(ctx.method, 64), where(error))
             await self._refused_message(ctx, "the broker failed", Code.INTERNAL)
             raise MCPError(INTERNAL_ERROR, "Internal error") from None
 
     async def _refused_message(self, ctx: Context, why: str, code: Code = Code.REQUEST_MALFORMED) -> None:
         visit = visiting.get()
         try:
-            await self._record(visit, code, f"{_plain(ctx.method, 64)}: {why}", {})
+            await self._record(visit, code, f"{bounded(ctx.method, 64)}: {why}", {})
         except LogUnavailable:
             raise MCPError(INTERNAL_ERROR, "The delegation log cannot be written now.") from None
 
@@ -388,40 +393,3 @@ async def _tell_progress(ctx: Context, part: float, message: str) -> None:
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         # Whoever asked has gone. That is told by a cancellation, not by this; the call goes on.
         _log.debug("progress of a call could not be told")
-
-
-def _error(sentence: str, code: Code, txn: str | None) -> dict[str, Any]:
-    """A tool error that a model can act on: what happened, and under which stable code."""
-    meta: dict[str, Any] = {"broker/code": code}
-    if txn is not None:
-        meta["broker/txn"] = txn
-    return {
-        "resultType": "complete",
-        "content": [{"type": "text", "text": f"{sentence}\n[{code}]"}],
-        "isError": True,
-        "_meta": meta,
-    }
-
-
-def _denied(visit: Visit, denied: Denied, news: Context | None) -> dict[str, Any]:
-    refused = denied.refused
-    result = _error(refused.shown, refused.shown_code, denied.txn)
-    if refused.step_up is not None:
-        challenge = Challenge(step_up=refused.step_up, txn=denied.txn)
-        result["_meta"] |= challenge.meta()
-        # Who asked for news has had some: it is too late for another status than 200.
-        visit.challenge = challenge if news is None else None
-    return result
-
-
-_LOG_UNAVAILABLE = _error(
-    "The delegation log cannot be written now, so nothing may be called; nothing was. Try again later.",
-    Code.LOG_UNAVAILABLE,
-    None,
-)
-_LOG_UNAVAILABLE["_meta"]["broker/retryable"] = True
-
-
-def _plain(text: str, most: int) -> str:
-    """The client's own words: bounded, and without lone surrogates, for which canonical JSON has no form."""
-    return text[:most].encode(errors="replace").decode()
