@@ -11,12 +11,13 @@ import secrets
 import sqlite3
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
 import uvloop
 
-from benchmarks.load import LENGTH, Load
+from benchmarks.load import LENGTH, Load, closed_loop
 from benchmarks.servers import Running, backend, broker
 from broker.canonical import digest
 from broker.chain import Chain, Principal
@@ -115,22 +116,16 @@ async def load(port: int, secret: str, tokens: list[str]) -> Load:
     connections = [Connection(port, secret) for _ in range(CLIENTS)]
     for each in connections:
         await each.open()
-    latencies: list[float] = []
     left = iter(tokens)
 
-    async def work(connection: Connection) -> None:
-        for token in left:
-            began = time.perf_counter()
-            if not await connection.spend(token):
-                raise RuntimeError("a good token was not active")
-            latencies.append(time.perf_counter() - began)
+    async def spend_next(connection: Connection) -> None:
+        if not await connection.spend(next(left)):
+            raise RuntimeError("a good token was not active")
 
-    began = time.perf_counter()
-    await asyncio.gather(*(work(each) for each in connections))
-    seconds = time.perf_counter() - began
+    measured = await closed_loop([partial(spend_next, each) for each in connections], len(tokens))
     for each in connections:
         each.close()
-    return Load(calls=len(latencies), seconds=seconds, latencies=sorted(latencies))
+    return measured
 
 
 async def race(port: int, secret: str, token: str) -> int:

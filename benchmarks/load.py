@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,20 +127,26 @@ async def load(target: Target, era: Era, *, clients: int, calls: int) -> Load:
         await client.open()
         for _ in range(3):
             await client.call()
-    latencies: list[float] = []
-    left = calls
+    measured = await closed_loop([client.call for client in connections], calls)
+    for client in connections:
+        client.close()
+    return measured
 
-    async def work(client: Client) -> None:
+
+async def closed_loop(acts: Sequence[Callable[[], Awaitable[object]]], count: int) -> Load:
+    """Do each act again as soon as it is done, all of them at once, `count` times together."""
+    latencies: list[float] = []
+    left = count
+
+    async def work(act: Callable[[], Awaitable[object]]) -> None:
         nonlocal left
         while left > 0:
             left -= 1
             began = time.perf_counter()
-            await client.call()
+            await act()
             latencies.append(time.perf_counter() - began)
 
     began = time.perf_counter()
-    await asyncio.gather(*(work(client) for client in connections))
+    await asyncio.gather(*(work(act) for act in acts))
     seconds = time.perf_counter() - began
-    for client in connections:
-        client.close()
     return Load(calls=len(latencies), seconds=seconds, latencies=sorted(latencies))

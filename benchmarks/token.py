@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import uvloop
 
-from benchmarks.load import LENGTH, Load, Target
+from benchmarks.load import LENGTH, Load, Target, closed_loop
 from benchmarks.servers import Running, broker, count_records
 
 CLIENTS = 32
@@ -65,23 +65,10 @@ async def load(target: Target, *, clients: int, exchanges: int) -> Load:
         await client.open()
         for _ in range(3):
             await client.post()
-    latencies: list[float] = []
-    left = exchanges
-
-    async def work(client: FormClient) -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            began = time.perf_counter()
-            await client.post()
-            latencies.append(time.perf_counter() - began)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(work(client) for client in connections))
-    seconds = time.perf_counter() - began
+    measured = await closed_loop([client.post for client in connections], exchanges)
     for client in connections:
         client.close()
-    return Load(calls=len(latencies), seconds=seconds, latencies=sorted(latencies))
+    return measured
 
 
 def measure(server: Running, clients: int, exchanges: int) -> tuple[Load, float]:
