@@ -19,6 +19,9 @@ LEEWAY_S = 5
 
 DETAIL_TYPE = "tool_call"
 
+_ISS_SUB = "iss_sub"
+"""RFC 9493 §3.2.3."""
+
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _MAX_INTEGER = 2**53 - 1
 
@@ -41,6 +44,7 @@ class CallClaims:
         request: method, location and body digest of the one request it is for.
         arguments_sha256: digest of the arguments' canonical JSON.
         jkt: RFC 9449 thumbprint, where the backend asks for proof of possession.
+        tenant: whose session it is; None where there are no tenants.
     """
 
     iss: str
@@ -60,6 +64,7 @@ class CallClaims:
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
     jkt: str | None = None
+    tenant: str | None = None
 
     def detail(self) -> dict[str, Json]:
         """What the token is for (RFC 9396 §2, §7.1)."""
@@ -73,10 +78,11 @@ class CallClaims:
         }
 
     def to_json(self) -> dict[str, Json]:
-        """The JWT payload (RFC 9068 §2.2, RFC 8693 §4.1, RFC 9396 §9.1)."""
+        """The JWT payload (RFC 9068 §2.2, RFC 8693 §4.1, RFC 9396 §9.1, RFC 9493 §4.1)."""
+        subject = self.chain.subject
         payload: dict[str, Json] = {
             "iss": self.iss,
-            "sub": self.chain.subject.sub,
+            "sub": subject.sub,
             "aud": self.aud,
             "client_id": self.chain.agent.sub,
             "scope": self.scope,
@@ -89,6 +95,12 @@ class CallClaims:
             "authorization_details": [self.detail()],
             "log": {"origin": self.log.origin, "index": self.log.index},
         }
+        # RFC 7519 §4.1.2: `sub` alone is unique only among the broker's own names. Somebody else's `alice`
+        # must not pass for ours, nor for a third one's.
+        if subject.iss != self.iss:
+            payload["sub_id"] = {"format": _ISS_SUB, "iss": subject.iss, "sub": subject.sub}
+        if self.tenant is not None:
+            payload["tenant"] = self.tenant
         act = self.chain.to_act()
         if act is not None:
             payload["act"] = act
@@ -107,7 +119,7 @@ _REQUIRED = frozenset(
     {"iss", "sub", "aud", "client_id", "scope", "jti", "txn", "sid", "iat", "nbf", "exp"}
     | {"authorization_details", "log"}
 )
-_KNOWN = _REQUIRED | {"act", "acr", "amr", "auth_time", "cnf"}
+_KNOWN = _REQUIRED | {"act", "acr", "amr", "auth_time", "cnf", "sub_id", "tenant"}
 _DETAIL = frozenset({"type", "identifier", "actions", "locations", "body_sha256", "arguments_sha256"})
 
 
@@ -151,6 +163,7 @@ def claims_from_json(payload: Mapping[str, Json]) -> CallClaims:
         amr=_texts(payload["amr"], "amr") if "amr" in payload else (),
         auth_time=_time(payload, "auth_time") if "auth_time" in payload else None,
         jkt=_text(_object(payload["cnf"], "cnf", frozenset({"jkt"})), "jkt") if "cnf" in payload else None,
+        tenant=_text(payload, "tenant") if "tenant" in payload else None,
     )
 
 
@@ -213,12 +226,23 @@ def _chain(payload: Mapping[str, Json], iss: str) -> Chain:
         if "act" in payload
         else ()
     )
-    # The token says whose issuer named the subject only in the log; here the broker vouches for it.
-    subject = Principal(iss, principal_name(payload["sub"], "sub", Code.TOKEN_CLAIMS))
-    chain = chain_of(subject, actors, invalid=Code.TOKEN_CLAIMS)
+    chain = chain_of(_subject(payload, iss), actors, invalid=Code.TOKEN_CLAIMS)
     if chain.agent.sub != payload["client_id"]:
         raise _invalid("`client_id` is not the current actor")
     return chain
+
+
+def _subject(payload: Mapping[str, Json], iss: str) -> Principal:
+    """The subject, named by the broker unless `sub_id` says by whom."""
+    sub = principal_name(payload["sub"], "sub", Code.TOKEN_CLAIMS)
+    if "sub_id" not in payload:
+        return Principal(iss, sub)
+    named = _object(payload["sub_id"], "sub_id", frozenset({"format", "iss", "sub"}))
+    named_by = principal_name(named["iss"], "sub_id.iss", Code.TOKEN_CLAIMS)
+    # One way to say each thing: a backend may read `sub` alone, and must not be told of somebody else there.
+    if named["format"] != _ISS_SUB or named["sub"] != sub or named_by == iss:
+        raise _invalid("`sub_id` does not say which other issuer names `sub`")
+    return Principal(named_by, sub)
 
 
 def _detail(value: Json) -> Mapping[str, Json]:

@@ -262,6 +262,7 @@ class Issuer:
             amr=session.amr,
             auth_time=session.auth_time,
             jkt=bind,
+            tenant=session.tenant,
         )
         return Issued(
             token=self.minter.mint(claims),

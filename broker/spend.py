@@ -221,6 +221,7 @@ class Spender:
         fields |= {
             "jti": claims.jti,
             "sid": claims.sid,
+            "tenant": claims.tenant,
             "tool": claims.tool,
             "action": claims.scope,
             "aud": claims.aud,

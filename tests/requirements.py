@@ -496,6 +496,30 @@ REQUIREMENTS: tuple[Clause, ...] = (
     ),
     Clause(
         "RFC 7519",
+        "4.1.2",
+        "A subject is unique in the context of the issuer: another issuer's is named with that issuer.",
+        (
+            f"{TOKEN}test_a_subject_of_another_issuer_is_named_with_it_and_is_not_the_brokers_own_of_that_name",
+            f"{IDENTITIES}test_the_same_names_in_two_tenants_never_mix",
+        ),
+    ),
+    Clause(
+        "RFC 9493",
+        "3.2.3",
+        "An `iss_sub` identifier has `iss` and `sub`, both of them, and no other member.",
+        (f"{TOKEN}test_claims_of_any_other_shape_are_refused",),
+    ),
+    Clause(
+        "RFC 9493",
+        "4.1",
+        "`sub_id` beside `sub` names the same subject.",
+        (
+            f"{TOKEN}test_claims_of_any_other_shape_are_refused",
+            f"{TOKEN}test_a_subject_of_another_issuer_is_named_with_it_and_is_not_the_brokers_own_of_that_name",
+        ),
+    ),
+    Clause(
+        "RFC 7519",
         "4.1.3",
         "Who is not in `aud` must refuse; one string or a list of them.",
         (f"{AUTHENTICATE}test_a_bad_credential_is_refused_with_its_own_code_and_leaves_no_session",),

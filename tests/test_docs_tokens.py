@@ -34,7 +34,7 @@ def test_every_claim_that_a_token_can_have_is_explained() -> None:
     everything = CallClaims(
         iss="i",
         aud="a",
-        chain=Chain(Principal("i", "s"), (Principal("i", "b"),)),
+        chain=Chain(Principal("o", "s"), (Principal("i", "b"),)),
         scope="x",
         jti="j",
         txn="t",
@@ -49,6 +49,7 @@ def test_every_claim_that_a_token_can_have_is_explained() -> None:
         amr=("pwd",),
         auth_time=1,
         jkt="k",
+        tenant="e",
     ).to_json()
     for claim in everything:
         assert f"`{claim}`" in PAGE or f'"{claim}"' in PAGE

@@ -314,9 +314,13 @@ async def test_the_same_names_in_two_tenants_never_mix(tmp_path: Path) -> None:
             assert isinstance(unknown, Denied)
             shown = denied.refused.shown.replace(f"{other}_get", "nobody_get")
             assert (denied.refused.shown_code, shown) == (unknown.refused.shown_code, unknown.refused.shown)
-        # One call an hour for each agent of each subject: of each tenant.
-        for credential in credentials.values():
-            assert isinstance(await here.broker.issue(credential, "orders_get", order_id="1"), Issued)
+        # One call an hour for each agent of each subject: of each tenant. The backend sees whose alice it is.
+        for name, credential in credentials.items():
+            issued = await here.broker.issue(credential, "orders_get", order_id="1")
+            assert isinstance(issued, Issued)
+            said = issued.claims.to_json()
+            assert (said["sub"], said["tenant"]) == ("alice", name)
+            assert said["sub_id"] == {"format": "iss_sub", "iss": here.iss[name], "sub": "alice"}
             assert isinstance(await here.broker.issue(credential, "orders_get", order_id="1"), Denied)
         assert all(
             record["tenant"] == next(name for name in credentials if here.iss[name] == record["sub_iss"])

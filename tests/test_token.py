@@ -90,6 +90,26 @@ def test_claims_survive_the_trip_through_a_token(ring: KeyRing) -> None:
     assert claims_from_json(found.payload) == CLAIMS
 
 
+def test_a_subject_of_another_issuer_is_named_with_it_and_is_not_the_brokers_own_of_that_name() -> None:
+    chains = [
+        Chain(Principal(iss, "alice"), CLAIMS.chain.actors) for iss in (BROKER, "https://a", "https://b")
+    ]
+    payloads = [replace(CLAIMS, chain=chain).to_json() for chain in chains]
+    assert [payload["sub"] for payload in payloads] == ["alice"] * 3
+    assert [payload.get("sub_id") for payload in payloads] == [
+        None,
+        {"format": "iss_sub", "iss": "https://a", "sub": "alice"},
+        {"format": "iss_sub", "iss": "https://b", "sub": "alice"},
+    ]
+    assert [claims_from_json(payload).chain for payload in payloads] == chains
+
+
+def test_a_tenant_stands_in_the_token_of_its_session_and_else_nothing_does() -> None:
+    payload = replace(CLAIMS, tenant="acme").to_json()
+    assert (payload["tenant"], claims_from_json(payload).tenant) == ("acme", "acme")
+    assert "tenant" not in CLAIMS.to_json()
+
+
 def test_a_session_credential_is_no_call_token_and_a_call_token_is_no_credential(ring: KeyRing) -> None:
     minter, keys = TokenMinter(lambda: ring.active), ring.key_set(now_s=NOW)
     credential = minter.mint_session_credential(
@@ -219,6 +239,7 @@ def detail(name: str, value: object) -> Change:
 
 
 BOT = {"iss": "corp", "sub": "support-bot"}
+ALICE = {"format": "iss_sub", "iss": "https://a", "sub": "alice"}
 
 
 def too_many_actors() -> dict[str, Any]:
@@ -279,6 +300,15 @@ CHANGES: dict[str, Change] = {
     "amr is a string": put("amr", "pwd"),
     "amr is empty": put("amr", []),
     "auth_time is a string": put("auth_time", "now"),
+    "sub_id is a string": put("sub_id", "alice"),
+    "sub_id of another format": put("sub_id", {**ALICE, "format": "opaque"}),
+    "sub_id without an issuer": put("sub_id", {"format": "iss_sub", "sub": "alice"}),
+    "sub_id with a member more": put("sub_id", {**ALICE, "email": "a@example.com"}),
+    "sub_id of somebody else": put("sub_id", {**ALICE, "sub": "bob"}),
+    "sub_id says what sub says": put("sub_id", {**ALICE, "iss": BROKER}),
+    "sub_id of an issuer with a line end": put("sub_id", {**ALICE, "iss": "https://a\nb"}),
+    "tenant is a number": put("tenant", 7),
+    "tenant is empty": put("tenant", ""),
 }  # fmt: skip
 
 
@@ -299,7 +329,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(CLAIMS.to_json())), json_values)
+@given(st.sampled_from(sorted({*CLAIMS.to_json(), "sub_id", "tenant", "cnf"})), json_values)
 def test_whatever_stands_in_a_claim_is_read_or_refused_and_never_an_accident(name: str, value: Json) -> None:
     payload = {**CLAIMS.to_json(), name: value}
     try:

@@ -124,6 +124,7 @@ class SqliteSpends:
         fields: dict[str, Json] = {
             "jti": claims.jti,
             "sid": claims.sid,
+            "tenant": claims.tenant,
             "tool": claims.tool,
             "backend": self._backend,
             "action": claims.scope,

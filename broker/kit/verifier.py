@@ -59,13 +59,18 @@ class Verified:
 
     @property
     def subject(self) -> Principal:
-        """For whom the work is done. Its `iss` is the broker, which vouches for it."""
+        """For whom the work is done. Keep both parts: another issuer's `alice` is somebody else."""
         return self.claims.chain.subject
 
     @property
     def agent(self) -> Principal:
         """Who does it: the current actor, or the subject where it acts for itself."""
         return self.claims.chain.agent
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose session it is, where the broker has tenants and the session belongs to one."""
+        return self.claims.tenant
 
     @property
     def tool(self) -> str:

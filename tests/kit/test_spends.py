@@ -15,6 +15,7 @@ import anyio
 import pytest
 from hypothesis import given, strategies as st
 
+from broker.chain import Chain, Principal
 from broker.claims import LEEWAY_S, MAX_TTL_S, CallClaims
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.kit import MemorySpends, Spends, SqliteSpends, Verifier
@@ -223,7 +224,9 @@ def test_a_spend_outlives_the_event_loop_that_it_was_made_in(tmp_path: Path) -> 
 async def test_spends_and_replays_are_records_that_name_the_chain(tmp_path: Path) -> None:
     path = tmp_path / "spends.db"
     spends = SqliteSpends(path, backend="orders")
-    claims = claims_of()
+    whole = claims_of()
+    chain = Chain(Principal("https://login.acme.example.com", "alice"), whole.chain.actors)
+    claims = replace(whole, chain=chain, tenant="acme")
     assert [await spend(spends, claims), await spend(spends, claims)] == [True, False]
     await spends.aclose()
     with history.reading(path) as connection:
@@ -231,6 +234,7 @@ async def test_spends_and_replays_are_records_that_name_the_chain(tmp_path: Path
         assert [event["event"] for event in events] == ["spent", "replayed"]
         for event in events:
             assert (event["sub"], event["agent"]) == ("alice", "test-agent")
+            assert (event["sub_iss"], event["tenant"]) == (chain.subject.iss, "acme")
             assert (event["jti"], event["tool"], event["backend"]) == (claims.jti, "test_tool", "orders")
             assert (event["aud"], event["time"]) == ("https://backend.test", "2030-03-17T17:46:40.000Z")
             assert event["log"] == {"origin": "broker.test/log", "index": 0}

@@ -20,6 +20,7 @@ from proof_client import ProofKey
 from starlette.types import Scope
 
 from broker.catalog import Client
+from broker.chain import Chain, Principal
 from broker.server.oauth.check import GatewayCheck
 from broker.server.oauth.form import Form
 from broker.store.sqlite import Store
@@ -30,6 +31,7 @@ Serve = Callable[..., Served]
 Headers = dict[str, str]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gateway" / "behind_nginx.py"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+ISSUER = "http://127.0.0.1:8700"
 REFUND: dict[str, Any] = {"order_id": "42", "amount": 40, "note": "late"}
 BODY = b'{"amount":40,"note":"late"}'
 
@@ -102,6 +104,8 @@ async def test_a_request_with_a_good_token_may_pass_once_and_the_service_learns_
     assert (code, body) == (200, b"")
     assert {name: value for name, value in told.items() if name.startswith("broker-")} == {
         "broker-subject": "alice",
+        "broker-subject-issuer": ISSUER,
+        "broker-tenant": "",
         "broker-agent": "bot",
         "broker-txn": spent["txn"],
         "broker-tool": "orders_get",
@@ -295,6 +299,17 @@ async def test_a_bound_token_passes_with_the_proof_of_its_key_for_this_request_a
     assert held.codes() == ["token.proof"] * 5
     assert await asked(key) == 200
     assert await asked(key) == 401
+
+
+async def test_the_service_learns_whose_alice_it_is_and_of_which_tenant(held: Holders) -> None:
+    chain = Chain(Principal("https://login.acme.example.com/a?b", "alice"), (Principal(ISSUER, "bot"),))
+    token = await held.minted(chain=chain, tenant="acme")
+    code, told, _ = await ask(held, "GET /verify/orders", by_nginx(token))
+    assert code == 200
+    assert (told["broker-subject"], told["broker-tenant"]) == ("alice", "acme")
+    assert told["broker-subject-issuer"] == "https://login.acme.example.com/a%3Fb"
+    spent = await held.record(event="spent")
+    assert (spent["sub_iss"], spent["tenant"]) == (chain.subject.iss, "acme")
 
 
 async def test_a_name_is_no_place_for_a_line_end(held: Holders) -> None:

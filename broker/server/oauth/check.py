@@ -311,9 +311,12 @@ def _token(scope: Scope, original: Original, backend: Backend, now_ms: int) -> t
 
 
 def _headers(claims: CallClaims) -> tuple[tuple[bytes, bytes], ...]:
-    """Who asks for what, for the backend. Percent-encoded: a name is no place for a line end."""
+    """Who asks for what, for the backend. Percent-encoded: a name is no place for a line end. Each is always
+    there: one that is left out might leave in its place what the client wrote."""
     told = {
         b"broker-subject": claims.chain.subject.sub,
+        b"broker-subject-issuer": claims.chain.subject.iss,
+        b"broker-tenant": claims.tenant or "",
         b"broker-agent": claims.chain.agent.sub,
         b"broker-txn": claims.txn,
         b"broker-tool": claims.tool,
