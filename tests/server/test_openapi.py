@@ -5,12 +5,17 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx2
+import jsonschema
 import pytest
 from broker_process import Served
-from holders import ORDERS, started
+from holders import ORDERS, holders, started
+from proof_client import ProofKey
+
+from broker.chain import Chain, Principal
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +48,20 @@ async def test_every_route_of_a_client_is_described_and_every_one_that_is_descri
         for path in described["paths"]:
             answer = await http.get(path.replace("{backend}", "orders"))
             assert answer.status_code in {200, 403, 405}, path
+
+
+async def test_an_answer_about_a_token_with_every_claim_is_one_that_is_described(holding: Served) -> None:
+    async with holders(holding) as held:
+        chain = Chain(Principal("https://login.example.com", "alice"), (Principal("https://a", "bot"),))
+        assured: dict[str, Any] = {"acr": "aal2", "amr": ("pwd", "otp"), "auth_time": 1_790_000_000}
+        token = await held.minted(chain=chain, tenant="acme", jkt=ProofKey().jkt, **assured)
+        described = (await held.http.get("/openapi.json")).json()
+        answers = described["paths"]["/introspect"]["post"]["responses"]["200"]["content"]
+        told = (await held.introspect(token)).json()
+        assert told["active"]
+        assert told["sub_id"]["iss"] == chain.subject.iss
+        jsonschema.validate(told, answers["application/json"]["schema"])
+        jsonschema.validate((await held.introspect(token)).json(), answers["application/json"]["schema"])
 
 
 async def test_schemathesis_finds_no_answer_that_the_description_does_not_have(

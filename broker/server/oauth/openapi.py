@@ -206,6 +206,12 @@ def _introspect() -> Object:
                 {
                     "active": {"const": True},
                     **dict.fromkeys(("scope", "client_id", "sub", "aud", "iss", "jti", "txn", "sid"), _TEXT),
+                    "sub_id": _object(
+                        ("format", "iss", "sub"),
+                        {"format": {"const": "iss_sub"}, "iss": _TEXT, "sub": _TEXT},
+                        more=False,
+                    ),
+                    "tenant": _TEXT,
                     "token_type": {"type": "string", "enum": ["Bearer", "DPoP"]},
                     **{key: {"type": "integer"} for key in ("exp", "iat", "nbf", "auth_time")},
                     "act": {"type": "object"},
@@ -256,7 +262,7 @@ def _revoke() -> Object:
 
 
 def _verify() -> Object:
-    names = ("Subject", "Agent", "Txn", "Tool", "Scope")
+    names = ("Subject", "Subject-Issuer", "Tenant", "Agent", "Txn", "Tool", "Scope")
     headers: Object = {f"Broker-{name}": {"schema": _TEXT} for name in names}
     operation: Object = {
         "security": [{"gateway": []}],
