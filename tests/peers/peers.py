@@ -27,8 +27,8 @@ _AWAY = re.compile(
 )
 
 
-def _without(reason: str) -> NoReturn:
-    """A developer may be without Node.js or without a network; what lands has been held against the peers."""
+def without(reason: str) -> NoReturn:
+    """Skip: a developer may be without Node.js or a network. What lands has been held against the peers."""
     if "CI" in os.environ:
         pytest.fail(reason)
     pytest.skip(reason)
@@ -38,7 +38,7 @@ def install() -> None:
     """`npm ci`, unless what is installed is what is locked. Runs at the same time take turns."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        _without("the peers run on Node.js: node and npm are not on the PATH")
+        without("the peers run on Node.js: node and npm are not on the PATH")
     locked = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     stamp = HERE / "node_modules" / ".locked"
     with (HERE / ".installing").open("w") as turn:
@@ -51,10 +51,10 @@ def install() -> None:
                 command, cwd=HERE, capture_output=True, text=True, timeout=INSTALL_S, check=False
             )
         except subprocess.TimeoutExpired:
-            _without(f"`npm ci` took more than {INSTALL_S} s")
+            without(f"`npm ci` took more than {INSTALL_S} s")
         if done.returncode != 0:
             if away := _AWAY.search(done.stderr):
-                _without(f"the registry that npm is set up with cannot be reached: {away[0]}")
+                without(f"the registry that npm is set up with cannot be reached: {away[0]}")
             pytest.fail(f"`npm ci` in {HERE.name}: {done.stderr}")
         stamp.write_text(locked)
 
