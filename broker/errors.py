@@ -96,6 +96,7 @@ class Code(StrEnum):
     TOKEN_REQUEST = "token.request"
     TOKEN_REPLAYED = "token.replayed"
     TOKEN_REVOKED = "token.revoked"
+    TOKEN_INACTIVE = "token.inactive"
     TOKEN_PROOF = "token.proof"
     SPENDS_UNAVAILABLE = "spends.unavailable"
 

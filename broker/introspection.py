@@ -84,11 +84,17 @@ def location_of(audience: str, target: str) -> str | None:
     return audience.rstrip("/") + target if _REQUEST_TARGET.fullmatch(target) else None
 
 
-def active(claims: CallClaims) -> dict[str, Json]:
-    """The answer about a token that is good (RFC 7662 §2.2; RFC 8693 §4.1; RFC 9396 §9.2; RFC 9449 §6.2)."""
+def active(claims: CallClaims, *, consumed: bool) -> dict[str, Json]:
+    """The answer about a token that is good (RFC 7662 §2.2; RFC 8693 §4.1; RFC 9396 §9.2; RFC 9449 §6.2).
+
+    Args:
+        consumed: whether this question was the token's one use. A member of our own, as §2.2 allows: a
+            backend that relies on the broker can tell that nobody declared it so, and serve nothing.
+    """
     return {
         "active": True,
         "token_type": "Bearer" if claims.jkt is None else "DPoP",
+        "consumed": consumed,
         **claims.to_json(),
     }
 

@@ -99,12 +99,12 @@ def test_a_target_that_is_taken_is_one_that_a_request_line_can_hold(
 
 
 def test_an_active_answer_has_the_claims_of_the_token_and_nothing_that_it_lacks() -> None:
-    answer = active(CLAIMS)
+    answer = active(CLAIMS, consumed=True)
     expected: dict[str, Any] = CLAIMS.to_json()
-    assert answer == {**expected, "active": True, "token_type": "Bearer"}
+    assert answer == {**expected, "active": True, "token_type": "Bearer", "consumed": True}
     assert answer.keys() == {
-        "active", "scope", "client_id", "token_type", "exp", "iat", "nbf", "sub", "aud", "iss", "jti", "txn",
-        "sid", "act", "acr", "amr", "auth_time", "authorization_details", "log",
+        "active", "consumed", "scope", "client_id", "token_type", "exp", "iat", "nbf", "sub", "aud", "iss",
+        "jti", "txn", "sid", "act", "acr", "amr", "auth_time", "authorization_details", "log",
     }  # fmt: skip
 
 

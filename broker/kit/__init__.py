@@ -8,7 +8,8 @@
     )
     app.add_middleware(BrokerTokens, verifier=verifier, actions={"GET /orders/{order_id}": "orders:read"})
 
-It needs nothing of the broker's servers and no framework. `broker.kit.testing` mints tokens for tests.
+It needs nothing of the broker's servers and no framework. `broker.kit.introspection` leaves spends to the
+broker, `broker.kit.testing` mints tokens for tests.
 """
 
 from broker.chain import Chain, Principal

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from broker.claims import LEEWAY_S, CallClaims, keep_until_s
 from broker.errors import Code, Rejected
@@ -30,6 +30,19 @@ class Spends(Protocol):
 
     async def aclose(self) -> None:
         """Let go of files and connections. A later `spend` may open them again."""
+        ...
+
+
+@runtime_checkable
+class TokenSpends(Protocol):
+    """Spends that need the token itself: somebody else is asked about it."""
+
+    async def spend_token(self, token: str, claims: CallClaims) -> bool:
+        """As `Spends.spend`. The token is in no message, log or exception of it."""
+        ...
+
+    async def aclose(self) -> None:
+        """As `Spends.aclose`."""
         ...
 
 

@@ -17,7 +17,7 @@ from broker.dpop import Expected, check_proof
 from broker.errors import Code, Rejected
 from broker.jwks import FileKeys, KeySource, UrlKeys
 from broker.jws import parse_compact
-from broker.kit.spends import Spends
+from broker.kit.spends import Spends, TokenSpends
 from broker.request import RequestBinding
 from broker.verify import verify_parsed
 
@@ -96,7 +96,7 @@ class Verifier:
         issuer: str,
         audience: str,
         keys: KeySource | str | Path,
-        spends: Spends,
+        spends: Spends | TokenSpends,
         url: str | None = None,
         require_proof: bool = False,
         now: Callable[[], float] = time.time,
@@ -156,7 +156,8 @@ class Verifier:
 
         Raises:
             Rejected: `token.…` with the code of the first thing that does not hold; or
-                `token.keys_unavailable`, `spends.unavailable` where that cannot be told now.
+                `token.keys_unavailable`, `spends.unavailable` where that cannot be told now; or whatever
+                code the spends have for a token that they do not take.
         """
         # 1. Whole, and signed.
         jws = parse_compact(token, family="token")
@@ -182,7 +183,7 @@ class Verifier:
         self._check(claims, request=request)
 
         # 5. Once.
-        if not await self._spend(claims):
+        if not await self._spend(token, claims):
             raise Rejected(Code.TOKEN_REPLAYED, "spent before")
         return Verified(claims=claims)
 
@@ -215,9 +216,11 @@ class Verifier:
             request=request,
         )
 
-    async def _spend(self, claims: CallClaims) -> bool:
+    async def _spend(self, token: str, claims: CallClaims) -> bool:
         try:
             with anyio.fail_after(SPEND_S):
+                if isinstance(self._spends, TokenSpends):
+                    return await self._spends.spend_token(token, claims)
                 return await self._spends.spend(claims, now_ms=int(self._now() * 1000))
         except Rejected:
             raise

@@ -19,7 +19,7 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"
 def test_every_snippet_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page: dict[str, Any] = {"__name__": "docs_kit"}
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
     for snippet in SNIPPETS:
         exec(compile(snippet, str(PAGE), "exec"), page)
     tests: list[Callable[[], None]] = [value for name, value in page.items() if name.startswith("test_")]

@@ -46,7 +46,7 @@ async def test_a_token_is_active_once_says_what_it_said_and_its_spend_is_in_the_
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == {"active": True, "token_type": "Bearer", **claims_of(token)}
+    assert answer.json() == {"active": True, "token_type": "Bearer", "consumed": True, **claims_of(token)}
     spent = await held.record(event="spent")
     assert (spent["client"], spent["backend"], spent["via"]) == ("orders-service", "orders", "introspect")
     assert (spent["txn"], spent["jti"]) == (answer.json()["txn"], answer.json()["jti"])
@@ -99,7 +99,7 @@ async def test_two_hundred_racing_spends_over_http_have_exactly_one_winner(
 async def test_a_backend_that_spends_by_itself_is_told_and_nothing_is_spent(held: Holders) -> None:
     token = await held.token("stock_get", sku="A1")
     before = len(held.records())
-    assert await held.is_active(token, STOCK)
+    assert (await held.introspect(token, STOCK)).json()["consumed"] is False
     assert await held.is_active(token, STOCK)
     # The end of the call may be written meanwhile.
     assert {record["event"] for record in held.records()[before:]} <= {"ended"}
@@ -195,7 +195,12 @@ async def test_an_answer_may_be_signed_and_is_no_token_of_any_kind(held: Holders
         answer.text, keys[header["kid"]], algorithms=["ES256"], audience="https://orders.example.com"
     )
     assert told.keys() == {"iss", "aud", "iat", "token_introspection"}
-    assert told["token_introspection"] == {"active": True, "token_type": "Bearer", **claims_of(token)}
+    assert told["token_introspection"] == {
+        "active": True,
+        "token_type": "Bearer",
+        "consumed": True,
+        **claims_of(token),
+    }
     again = await held.introspect(token, accept=f"application/json;q=0.5, {JWT}")
     assert claims_of(again.text)["token_introspection"] == {"active": False}
     assert (await held.introspect(token, accept=f"{JWT};q=0.1, application/json")).json() == {"active": False}

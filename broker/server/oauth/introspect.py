@@ -68,11 +68,9 @@ class Introspection:
             told=question.told,
             consume_id=question.consume_id,
         )
-        if backend.single_use == "introspect":
-            found = await self.spender.spend(presented)
-        else:
-            found = await self.spender.look(presented)
-        told = active(found.claims) if isinstance(found, Active) else inactive()
+        spends = backend.single_use == "introspect"
+        found = await (self.spender.spend if spends else self.spender.look)(presented)
+        told = active(found.claims, consumed=spends) if isinstance(found, Active) else inactive()
         if _wants_jwt(asked.scope):
             aud = (backend.audience, client.name)
             return self._signed(told, issuer=catalog.broker.issuer, aud=aud, now_ms=asked.now_ms)

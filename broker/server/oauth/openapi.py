@@ -192,6 +192,7 @@ def _introspect() -> Object:
             _object(
                 (
                     "active",
+                    "consumed",
                     "scope",
                     "client_id",
                     "token_type",
@@ -205,6 +206,10 @@ def _introspect() -> Object:
                 ),
                 {
                     "active": {"const": True},
+                    "consumed": {
+                        "type": "boolean",
+                        "description": "Whether this question was the token's one use.",
+                    },
                     **dict.fromkeys(("scope", "client_id", "sub", "aud", "iss", "jti", "txn", "sid"), _TEXT),
                     "sub_id": _object(
                         ("format", "iss", "sub"),
