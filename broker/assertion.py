@@ -75,7 +75,8 @@ def granted_session(
     6. The scopes are at most its own; roles come from those that were asked for.
     7. It is shown with the key that it is bound to, where it is; and the session is bound to whatever key was
        proved (RFC 9449 §5).
-    8. The client is in the chain, outermost, where it is another party than who acts already.
+    8. The client is in the chain, outermost; where the issuer said who alone may act (`may_act`), it is that
+       party. An identity assertion has named its client already. As long as nobody joined, it still holds.
 
     Args:
         fingerprint: of all that the signature covers.
@@ -114,15 +115,20 @@ def granted_session(
     if session.jkt is not None and session.jkt != wanted.jkt:
         raise Rejected(Code.CREDENTIAL_PROOF, "the assertion is bound to a key that was not proved")
     # 8. The client.
-    chain = session.chain
+    chain, may_act = session.chain, session.may_act
     if wanted.client is not None:
         client = Principal(catalog.broker.issuer, wanted.client.name)
+        if not identity and may_act not in (None, client):
+            raise Rejected(Code.CREDENTIAL_CLAIMS, "`may_act` of the assertion names another than the client")
+        may_act = None
         chain = chain_of(chain.subject, (client, *chain.actors), invalid=Code.CREDENTIAL_CLAIMS)
         if len(chain.actors) > catalog.broker.max_actors:
             raise Rejected(Code.CREDENTIAL_CLAIMS, "with the client, too many act for each other")
     ends_s = session.expires_s if issuer.session_s is None else now_ms // 1000 + issuer.session_s
     return Granted(
-        session=replace(session, kind="broker", chain=chain, jkt=wanted.jkt, expires_s=ends_s, may_act=None),
+        session=replace(
+            session, kind="broker", chain=chain, jkt=wanted.jkt, expires_s=ends_s, may_act=may_act
+        ),
         scopes=scopes,
         use=use,
         keep_until_s=session.expires_s + 2 * LEEWAY_S,

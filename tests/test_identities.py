@@ -180,6 +180,25 @@ async def test_who_may_act_is_read_with_the_issuers_names_where_it_names_no_othe
             assert (await here.enter(here.sign("login", claims, by="login-1"))).may_act == wanted
 
 
+async def test_who_may_act_for_an_assertions_session_is_who_its_issuer_said(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        claims = here.good("ci") | {"may_act": {"iss": BROKER, "sub": "desk"}}
+        granted = await here.redeem(here.sign("ci", claims, by="ci-1"), client=None)
+        assert granted.session.may_act == Principal(BROKER, "desk")
+        kept = await here.broker.store.find(granted.session.sid)
+        assert kept is not None
+        assert kept.session.may_act == Principal(BROKER, "desk")
+        joined = await here.redeem(here.sign("ci", claims | {"jti": "run-2"}, by="ci-1"))
+        assert (joined.session.chain.agent, joined.session.may_act) == (Principal(BROKER, "desk"), None)
+
+
+async def test_a_client_that_may_not_act_does_not_come_in_by_an_assertion(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        assertion = here.sign("ci", here.good("ci") | {"may_act": {"sub": "desk"}}, by="ci-1")
+        assert await here.code("ci", assertion) == Code.CREDENTIAL_CLAIMS
+        assert await here.sessions() == 0
+
+
 # ── assertions ──────────────────────────────────────────────────────────────
 
 
