@@ -67,7 +67,8 @@ def foreign_session(
     2. It is in time: `exp` in the future and not too far, `nbf` and `iat` not.
     3. It is a bearer's, or bound to a key (`cnf`, RFC 7800) in the one way that is proved here, its
        thumbprint (RFC 9449 §6.1). Whoever uses it must then prove to have that key.
-    4. It names its actors, if any, in names that a declared issuer gives out; and who may become one.
+    4. It names its actors, if any, in names that a declared issuer gives out, and none of another tenant's;
+       and who may become one.
     5. Roles are those that the issuer's rules give, and no others. There may be none.
     6. Its assurance is well-formed, and means what the catalog says that it means for this issuer.
     """
@@ -81,9 +82,9 @@ def foreign_session(
     jkt = bound_key(payload)
     # 4. Who for whom.
     chain = _chain(payload, subject, catalog.broker.max_actors)
-    namespaces = {each.issuer for each in catalog.issuers.values()}
+    namespaces = {each.issuer for each in catalog.issuers.values() if each.tenant in (None, issuer.tenant)}
     if not all(actor.iss in namespaces for actor in chain.actors):
-        raise Rejected(Code.CREDENTIAL_CLAIMS, "an actor's `iss` is no declared issuer")
+        raise Rejected(Code.CREDENTIAL_CLAIMS, "an actor's `iss` is no declared issuer, or another tenant's")
     # 5. Roles.
     assertions = assertions_of(payload, issuer)
     # 6. Assurance.

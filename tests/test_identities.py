@@ -348,6 +348,18 @@ async def test_the_same_names_in_two_tenants_never_mix(tmp_path: Path) -> None:
         )
 
 
+async def test_no_issuer_names_an_agent_of_another_tenant(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        for of, whose, code in (
+            ("globex", "acme", Code.CREDENTIAL_CLAIMS),
+            ("login", "acme", Code.CREDENTIAL_CLAIMS),
+            ("globex", "globex", None),
+            ("globex", "login", None),
+        ):
+            claims = here.good(of) | {"act": {"iss": here.iss[whose], "sub": "bot"}, "sub": whose}
+            assert await here.code(of, here.sign(of, claims, by=f"{of}-1")) == code, (of, whose)
+
+
 def test_one_agent_of_one_subject_has_an_allowance_in_each_tenant() -> None:
     grant = Grant(rule="roles.support.grants[0]", tools=("*",), arguments=None, rate=None, until_s=None)
     sessions = (session_of("support", tenant=tenant) for tenant in (None, "acme", "globex"))
