@@ -1,6 +1,6 @@
 """A credential of another issuer: whose it claims to be, and whether that one signed it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,6 @@ from broker.session_claims import SESSION_TYP
 from broker.spiffe import KEY_USE
 from broker.verify import ALGORITHMS, SIGNING_USES, Algorithm, verify_parsed
 
-_MAX_SOURCES = 64
-
 
 class KeySources(Protocol):
     """Has a source of keys for each issuer."""
@@ -29,21 +27,32 @@ class KeySources(Protocol):
 
 
 class IssuerKeys:
-    """Key sources, kept over a reload of the catalog for those issuers whose keys stay where they were."""
+    """Key sources, kept over a reload of the catalog for those issuers whose keys stay where they were.
+
+    One for each declared issuer, however many there are: were they made to give way to each other, whoever
+    names one issuer after another would have keys fetched for each message, and nobody's old keys would last.
+    """
 
     def __init__(self) -> None:
         self._sources: dict[tuple[object, ...], KeySource] = {}
 
     def __call__(self, issuer: Issuer) -> KeySource:
         """The source of its keys. Raises Usage where its URL cannot be used."""
-        where = issuer.issuer if issuer.jwks is None else None
-        key = (issuer.jwks, where, issuer.ca_file, issuer.algorithms, issuer.kind == "spiffe")
+        key = _place(issuer)
         source = self._sources.get(key)
         if source is None:
-            if len(self._sources) >= _MAX_SOURCES:
-                del self._sources[next(iter(self._sources))]
             source = self._sources[key] = _source(issuer)
         return source
+
+    def retain(self, issuers: Iterable[Issuer]) -> None:
+        """Forget the keys of all others: a new catalog has no use for them."""
+        places = {_place(issuer) for issuer in issuers}
+        self._sources = {key: source for key, source in self._sources.items() if key in places}
+
+
+def _place(issuer: Issuer) -> tuple[object, ...]:
+    where = issuer.issuer if issuer.jwks is None else None
+    return (issuer.jwks, where, issuer.ca_file, issuer.algorithms, issuer.kind == "spiffe")
 
 
 def _source(issuer: Issuer) -> KeySource:

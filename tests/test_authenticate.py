@@ -833,3 +833,13 @@ async def test_the_keys_of_an_issuer_are_kept_over_a_reload(tmp_path: Path) -> N
     assert sources(corp) is sources(replace(corp, rules=()))
     assert sources(corp) is not sources(replace(corp, algorithms=("EdDSA",)))
     assert sources(corp) is not sources(replace(corp, jwks="https://login.example.com/jwks"))
+
+
+async def test_the_keys_of_an_issuer_that_is_declared_no_more_are_forgotten(tmp_path: Path) -> None:
+    sources = IssuerKeys()
+    corp = issuer_of(str(tmp_path / "jwks.json"))
+    other = replace(corp, name="other", jwks="https://login.example.com/jwks")
+    kept, gone = sources(corp), sources(other)
+    sources.retain([replace(corp, rules=())])
+    assert sources(corp) is kept
+    assert sources(other) is not gone

@@ -417,6 +417,34 @@ roles    = [{{ claim = "groups", has = "support", role = "support" }}]
         group.cancel_scope.cancel()
 
 
+async def test_who_names_one_of_many_issuers_after_another_has_each_ones_keys_fetched_once(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as here:
+        signer = ForeignIssuer("login-1")
+        there = [here.server.publish(f"/issuer-{number}", signer) for number in range(100)]
+        more = "".join(
+            f"""
+[issuers.number-{number}]
+kind     = "oidc"
+issuer   = "{iss}"
+audience = "https://broker.example.com"
+"""
+            for number, iss in enumerate(there)
+        )
+        here.broker.catalog = catalog_of(here.iss, f"{here.server.origin}/bundle", TOOLS + more)
+        await here.enter(here.sign("login", by="login-1"))
+        forger = ForeignIssuer("login-1")
+        for iss in (*there, *there):
+            forged = forger.sign(here.good("login") | {"iss": iss}, by="login-1")
+            assert await here.code("login", forged) == Code.CREDENTIAL_SIGNATURE
+        assert len(here.server.requests) == 2 * (1 + len(there))
+        # And who was here before them has keys still, where theirs cannot be fetched for a while.
+        here.server.status = 503
+        late = here.sign("login", here.good("login") | {"sub": "bob"}, by="login-1")
+        assert await here.code("login", late) is None
+
+
 async def test_issuers_with_the_same_keys_speak_each_for_themselves(tmp_path: Path) -> None:
     """As tenants of one identity provider do: the signature holds under the keys of both."""
     async with world(tmp_path) as here:

@@ -18,6 +18,7 @@ from broker.call import Caller
 from broker.canonical import Json
 from broker.delegate import Delegator
 from broker.exchange import GRANT_TYPE
+from broker.foreign import IssuerKeys
 from broker.grants import AssertionGrants
 from broker.issue import Issuer
 from broker.jws import encode_part
@@ -31,7 +32,7 @@ from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
 from broker.server.mcp import BrokerServer
 from broker.server.oauth.children import Children
-from broker.server.oauth.clients import Clients
+from broker.server.oauth.clients import ClientKeys, Clients
 from broker.server.oauth.endpoint import OAuthEndpoint
 from broker.server.oauth.exchanges import Exchanges
 from broker.server.oauth.jwt_bearer import GRANT_TYPE as JWT_BEARER, JwtBearer, grant_metadata
@@ -146,7 +147,8 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         HttpBackends.open(proof_key) as backends,
     ):
         live = LiveCatalog(config, catalog, load=load, log=store, now_ms=now_ms, say=say, stamp=stamp)
-        authenticate = Authenticator(catalog=live, keys=keys, sessions=store)
+        issuer_keys, client_keys = IssuerKeys(), ClientKeys()
+        authenticate = Authenticator(catalog=live, keys=keys, sessions=store, issuer_keys=issuer_keys)
         minter = TokenMinter(lambda: keys.active)
         issuer = Issuer(
             catalog=live,
@@ -205,11 +207,11 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             sessions=store,
             first_uses=store,
             new_sid=new_sid,
-            issuer_keys=authenticate.issuer_keys,
+            issuer_keys=issuer_keys,
         )
         bearer = JwtBearer(grants=assertions, signer=signer, catalog=live)
         grants = Grants({GRANT_TYPE: exchanges, JWT_BEARER: bearer})
-        clients = Clients(catalog=live, first_uses=store)
+        clients = Clients(catalog=live, first_uses=store, keys=client_keys)
         nonce_key = secrets.token_bytes(32)
         proven_keys = ProvenKeys(
             Proofs(key=nonce_key, monotonic=time.monotonic), issuer=lambda: live().broker.issuer
@@ -230,8 +232,10 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             of_tokens = token_metadata(live().broker.issuer, grants, exchanges.detail_types)
             return of_tokens | grant_metadata(live())
 
-        async def forget_old_backends() -> None:
+        async def forget_the_old() -> None:
             await backends.retain(tuple(live().backends.values()))
+            issuer_keys.retain(live().issuers.values())
+            client_keys.retain(live().clients.values())
 
         async def each_beat() -> None:
             keys.refresh()
@@ -249,7 +253,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
                 group.start_soon(checkpointer.run)
                 await live.run(each_beat=each_beat)
 
-        live.afterwards(forget_old_backends)
+        live.afterwards(forget_the_old)
         live.afterwards(lists.announce)
         await live.announce_start()
         yield Broker(

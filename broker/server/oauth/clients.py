@@ -3,7 +3,7 @@
 import binascii
 import hmac
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +27,6 @@ MAX_ASSERTION_S = 300
 """From now to an assertion's `exp`, at most: so long is its `jti` remembered."""
 
 MAX_SECRET = 512
-_MAX_SOURCES = 256
 
 
 class FirstUses(Protocol):
@@ -39,7 +38,10 @@ class FirstUses(Protocol):
 
 
 class ClientKeys:
-    """Key sources, kept over a reload of the catalog for those clients whose keys stay where they were."""
+    """Key sources, kept over a reload of the catalog for those clients whose keys stay where they were.
+
+    One for each declared client, as `foreign.IssuerKeys` has one for each issuer.
+    """
 
     def __init__(self) -> None:
         self._sources: dict[tuple[str, tuple[str, ...]], KeySource] = {}
@@ -49,14 +51,17 @@ class ClientKeys:
         key = (jwks, algorithms)
         source = self._sources.get(key)
         if source is None:
-            if len(self._sources) >= _MAX_SOURCES:
-                del self._sources[next(iter(self._sources))]
             if jwks.startswith(("https:", "http:")):
                 source = UrlKeys(jwks, algorithms=algorithms, family="credential")
             else:
                 source = FileKeys(Path(jwks), algorithms=algorithms, family="credential")
             self._sources[key] = source
         return source
+
+    def retain(self, clients: Iterable[Client]) -> None:
+        """Forget the keys of all others: a new catalog has no use for them."""
+        places = {(client.jwks, _algorithms(client)) for client in clients}
+        self._sources = {key: source for key, source in self._sources.items() if key in places}
 
 
 class Clients:
@@ -159,7 +164,7 @@ class Clients:
             if client is None or client.auth != "private_key_jwt" or client.jwks is None:
                 raise _invalid("no such client" if client is None else _OTHER)
             # 3. Signed.
-            algorithms = tuple(sorted(set(ALGORITHMS) & set(client.algorithms)))
+            algorithms = _algorithms(client)
             keys = await self._keys(client.jwks, algorithms).keys_for(jws.kid)
             payload = verify_parsed(
                 jws, keys, types=ASSERTION_TYPES, algorithms=algorithms, family="credential"
@@ -185,6 +190,10 @@ class Clients:
         ):
             raise _invalid("the assertion was used before")
         return client
+
+
+def _algorithms(client: Client) -> tuple[Algorithm, ...]:
+    return tuple(sorted(set(ALGORITHMS) & set(client.algorithms)))
 
 
 def _in_time(payload: Mapping[str, Json], now_s: int) -> int:

@@ -12,6 +12,9 @@ import pytest
 from broker_process import LIMIT_S
 from token_parts import ASSERTION, ISSUER, SECRET, TokenBroker, basic, token_broker
 
+from broker.catalog import Client
+from broker.server.oauth.clients import ClientKeys
+
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Generator[TokenBroker]:
@@ -214,3 +217,20 @@ def test_keys_that_cannot_be_had_are_no_reason_to_throw_a_client_out(
     finally:
         place.write(text)
         broker.served.hang_up()
+
+
+def test_the_keys_of_a_client_are_kept_as_long_as_it_is_declared() -> None:
+    sources = ClientKeys()
+    clients = [
+        Client(
+            name=f"client-{number}",
+            auth="private_key_jwt",
+            jwks=f"https://client-{number}.example.com/jwks",
+            algorithms=("RS256", "ES256"),
+        )
+        for number in range(300)
+    ]
+    first = {client.name: sources(str(client.jwks), ("ES256", "RS256")) for client in clients}
+    sources.retain(clients[1:])
+    again = {client.name: sources(str(client.jwks), ("ES256", "RS256")) for client in clients}
+    assert {name for name in first if first[name] is not again[name]} == {"client-0"}
