@@ -38,6 +38,9 @@ FIRST_REFETCH_S = 1.0
 """Where there never were keys, the second try comes so soon, and each later one after twice the time before,
 up to `REFETCH_S`: a backend that is up a moment before its broker does not refuse everything for long."""
 
+MAX_WAITING = 128
+"""How many may wait for one fetch: an issuer that does not answer must not fill the places of all others."""
+
 MAX_AGE_S = 3600.0
 """Fetched keys are asked for again after this; so long may a key that its issuer took back be trusted."""
 
@@ -176,13 +179,16 @@ class UrlKeys:
         self._fetched = 0.0
         self._tried: float | None = None
         self._pause = FIRST_REFETCH_S
+        self._ended = 0
+        self._waiting = 0
 
     async def keys_for(self, kid: str | None) -> KeySet:
         """The issuer's keys.
 
         1. Keys that are young, and have this `kid`, answer at once. A token without one is no reason
            to fetch: nothing says that its key is new.
-        2. One fetch at a time, which all who need it share; who has keys that will do does not wait.
+        2. One fetch at a time, which all who need it share, however it ends; who has keys that will do does
+           not wait, and of all others a bounded number does.
         3. No fetch within `REFETCH_S` of the last one, however that ended and whoever asks; sooner only
            until the first that succeeds.
         4. A fetch that failed leaves the old keys, until they are `KEEP_S` old. Then, and where there
@@ -199,15 +205,29 @@ class UrlKeys:
         # 2. One fetch at a time.
         will_do = self._keys is not None and not _is_news(self._keys, kid)
         if not (will_do and self._lock.locked()):
-            async with self._lock:
-                await self._fetch_if_due(kid)
+            await self._share_fetch(kid)
 
         # 4. Old keys, for a while.
         if self._keys is None or self._monotonic() - self._fetched > KEEP_S:
-            raise Rejected(
-                Code(f"{self._family}.keys_unavailable"), "the issuer's keys cannot be fetched now; try again"
-            )
+            raise self._unavailable()
         return self._keys
+
+    async def _share_fetch(self, kid: str | None) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise self._unavailable()
+        ended = self._ended
+        self._waiting += 1
+        try:
+            async with self._lock:
+                # Whoever waited for one that failed would only wait for the next.
+                if self._ended == ended:
+                    await self._fetch_if_due(kid)
+        finally:
+            self._waiting -= 1
+
+    def _unavailable(self) -> Rejected:
+        why = "the issuer's keys cannot be fetched now; try again"
+        return Rejected(Code(f"{self._family}.keys_unavailable"), why)
 
     def _answers(self, keys: KeySet, kid: str | None, now: float) -> bool:
         return now - self._fetched < MAX_AGE_S and not _is_news(keys, kid)
@@ -233,6 +253,8 @@ class UrlKeys:
                 self._fetched = self._monotonic()
             except Exception as error:  # noqa: BLE001 - `fetch` is the caller's, and may fail as it likes
                 _log.warning("keeping the keys at hand: %s cannot be used: %s", self._shown, _why(error))
+            finally:
+                self._ended += 1
 
 
 def _is_news(keys: KeySet, kid: str | None) -> bool:

@@ -28,10 +28,12 @@ from foreign_issuer import ForeignIssuer, JwksServer
 
 from broker.errors import Code, Rejected, Usage
 from broker.jwks import (
+    FETCH_S,
     KEEP_S,
     LOOK_S,
     MAX_AGE_S,
     MAX_BYTES,
+    MAX_WAITING,
     REFETCH_S,
     FetchFailed,
     FileKeys,
@@ -94,10 +96,21 @@ async def test_a_flood_of_invented_kids_makes_one_fetch_in_thirty_seconds() -> N
         source = url_keys(server.url, clock)
         await source.keys_for("k1")
         clock.now += REFETCH_S
+        heard: list[object] = []
+
+        async def ask(kid: str) -> None:
+            try:
+                heard.append(kids(await source.keys_for(kid)))
+            except Rejected as rejected:
+                heard.append(rejected.code)
+
         async with anyio.create_task_group() as group:
             for number in range(300):
-                group.start_soon(source.keys_for, f"invented-{number}")
+                group.start_soon(ask, f"invented-{number}")
         assert len(server.requests) == 2
+        # Whoever does not wait hears nothing that would have a good credential thrown away.
+        assert heard.count(["k1"]) == MAX_WAITING
+        assert heard.count(Code.CREDENTIAL_KEYS_UNAVAILABLE) == 300 - MAX_WAITING
 
 
 async def test_failed_fetches_are_not_repeated_within_thirty_seconds_either() -> None:
@@ -152,6 +165,66 @@ async def test_those_who_ask_while_a_fetch_is_under_way_share_it() -> None:
             server.held.set()
         assert answers == [["k1"]] * 50
         assert len(server.requests) == 1
+
+
+async def test_those_who_waited_for_a_fetch_that_failed_begin_no_other() -> None:
+    clock = Clock()
+    fetches: list[str] = []
+
+    async def fetch(url: str) -> bytes:
+        fetches.append(url)
+        await anyio.wait_all_tasks_blocked()
+        clock.now += FETCH_S
+        raise TimeoutError
+
+    source = UrlKeys(
+        "https://login.example.com/jwks",
+        algorithms=("ES256",),
+        family="credential",
+        fetch=fetch,
+        monotonic=clock,
+    )
+    refused: list[Code] = []
+
+    async def ask() -> None:
+        with pytest.raises(Rejected) as rejected:
+            await source.keys_for("k1")
+        refused.append(rejected.value.code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(ask)
+    assert refused == [Code.CREDENTIAL_KEYS_UNAVAILABLE] * 20
+    assert len(fetches) == 1
+
+
+async def test_a_bounded_number_waits_for_an_issuer_that_does_not_answer() -> None:
+    body = json.dumps(ForeignIssuer("k1").jwks()).encode()
+    answered = anyio.Event()
+
+    async def fetch(_url: str) -> bytes:
+        await answered.wait()
+        return body
+
+    source = UrlKeys(
+        "https://login.example.com/jwks", algorithms=("ES256",), family="credential", fetch=fetch
+    )
+    heard: list[object] = []
+
+    async def ask() -> None:
+        try:
+            heard.append(kids(await source.keys_for("k1")))
+        except Rejected as rejected:
+            heard.append(rejected.code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(MAX_WAITING + 3):
+            group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert heard == [Code.CREDENTIAL_KEYS_UNAVAILABLE] * 3
+        answered.set()
+    assert heard[3:] == [["k1"]] * MAX_WAITING
+    assert kids(await source.keys_for("k1")) == ["k1"]
 
 
 async def test_a_caller_that_hangs_up_during_the_fetch_leaves_the_others_their_keys() -> None:
