@@ -318,6 +318,9 @@ class _Guarded:
                 return None
             case 413:
                 code = Code.REQUEST_TOO_LARGE
+            case 503:
+                # The SDK has no other: too many MCP sessions are open.
+                code = Code.SESSION_BUSY
             case _ if status >= 500:  # noqa: PLR2004 - RFC 9110 §15.6
                 code = Code.INTERNAL
             case _ if status >= 400:  # noqa: PLR2004 - RFC 9110 §15.5

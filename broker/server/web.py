@@ -7,7 +7,7 @@ from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from mcp.server.sse import SseServerTransport
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
@@ -18,6 +18,7 @@ from broker.loopback import is_loopback
 from broker.server import metadata
 from broker.server.app import Broker
 from broker.server.gate import Gate
+from broker.server.mcp_sessions import McpSessions
 from broker.server.oauth.jwt_bearer import AUTHORIZE, nothing_begins_here
 from broker.server.oauth.spending import spending_doors
 from broker.server.short_way import InJson, ShortWay
@@ -26,7 +27,6 @@ MIN_BODY = 1024 * 1024
 """Bytes of a message that are always taken. It is parsed as a whole, on the loop, before anything is known of
 it: four megabytes of lists in lists would hold everybody up for a second or two."""
 
-MAX_MCP_SESSIONS = 4096
 MCP_SESSION_IDLE_S = 1800.0
 
 
@@ -77,13 +77,12 @@ def web(broker: Broker, *, host: str) -> Web:
     """
     most = max_body(broker.live().broker)
     security = transport_security(broker.live().broker.issuer, host)
-    manager = StreamableHTTPSessionManager(
+    manager = McpSessions(
         broker.mcp,
         json_response=cast("bool", InJson()),
         security_settings=security,
         max_request_body_size=most,
         session_idle_timeout=MCP_SESSION_IDLE_S,
-        max_sessions=MAX_MCP_SESSIONS,
     )
     sse = SseServerTransport("/messages/", security_settings=security, max_request_body_size=most)
 
