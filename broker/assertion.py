@@ -97,11 +97,10 @@ def granted_session(
         # Some issuers say it twice: what was not asked for is in neither.
         narrowed |= {"scope": " ".join(scopes)}
         narrowed.pop("scp", None)
-    if identity:
-        # It names a client of ours, in our words, and not one of the issuer's.
-        narrowed = {claim: value for claim, value in narrowed.items() if claim not in {"client_id", "azp"}}
-    # 2. As a credential.
-    admitted = foreign_session(narrowed, issuer=issuer, catalog=catalog, sid=sid, now_ms=now_ms)
+    # 2. As a credential. The client of an identity assertion is one of ours, and not one of the issuer's.
+    admitted = foreign_session(
+        narrowed, issuer=issuer, catalog=catalog, sid=sid, now_ms=now_ms, names_client=not identity
+    )
     session = admitted.session
     # 3. Short-lived, one of a kind.
     _require_short(payload, session.expires_s, now_ms // 1000, MAX_ID_JAG_S if identity else MAX_ASSERTION_S)

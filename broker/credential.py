@@ -56,9 +56,18 @@ def own_session(payload: Mapping[str, Json], *, issuer: str, max_actors: int, no
 
 
 def foreign_session(
-    payload: Mapping[str, Json], *, issuer: Issuer, catalog: Catalog, sid: str, now_ms: int
+    payload: Mapping[str, Json],
+    *,
+    issuer: Issuer,
+    catalog: Catalog,
+    sid: str,
+    now_ms: int,
+    names_client: bool = True,
 ) -> Admitted:
     """The session of a credential that a declared issuer signed.
+
+    Args:
+        names_client: whether a client that it names is the issuer's, and so an actor.
 
     What must hold:
 
@@ -81,7 +90,7 @@ def foreign_session(
     # 3. Whose key.
     jkt = bound_key(payload)
     # 4. Who for whom.
-    chain = _chain(payload, subject, catalog.broker.max_actors)
+    chain = _chain(payload, subject, catalog.broker.max_actors, names_client=names_client)
     namespaces = {each.issuer for each in catalog.issuers.values() if each.tenant in (None, issuer.tenant)}
     if not all(actor.iss in namespaces for actor in chain.actors):
         raise Rejected(Code.CREDENTIAL_CLAIMS, "an actor's `iss` is no declared issuer, or another tenant's")
@@ -209,7 +218,9 @@ def _claim(payload: Mapping[str, Json], claim: str) -> Json:
     return None
 
 
-def _chain(payload: Mapping[str, Json], subject: Principal, max_actors: int) -> Chain:
+def _chain(
+    payload: Mapping[str, Json], subject: Principal, max_actors: int, *, names_client: bool = True
+) -> Chain:
     """Who acts for the subject: the actors of `act`; else the client that holds the credential
     (`client_id`, RFC 9068 §2.2; `azp`, OpenID Connect Core §2), unless that is the subject itself."""
     if "act" in payload:
@@ -217,7 +228,7 @@ def _chain(payload: Mapping[str, Json], subject: Principal, max_actors: int) -> 
         if len(actors) > max_actors:
             raise Rejected(Code.CREDENTIAL_CLAIMS, f"more than {max_actors} actors act for each other")
         return chain_of(subject, actors, invalid=Code.CREDENTIAL_CLAIMS)
-    for claim in ("client_id", "azp"):
+    for claim in ("client_id", "azp") if names_client else ():
         if claim in payload:
             client = principal_name(payload[claim], claim, Code.CREDENTIAL_CLAIMS)
             return Chain(subject, () if client == subject.sub else (Principal(subject.iss, client),))

@@ -237,6 +237,19 @@ async def test_an_identity_assertion_names_the_person_and_the_client_that_acts(t
         assert session.expires_s == NOW_S + 300
 
 
+async def test_a_rule_may_ask_which_client_an_identity_assertion_is_for(tmp_path: Path) -> None:
+    rule = '{ claim = "scope", has = "deploy", role = "deployer" }'
+    async with world(tmp_path) as here:
+        for client, roles in (("desk", ("support", "deployer")), ("other", ("support",))):
+            asks = f'{{ claims = {{ scope = "deploy", client_id = "{client}" }}, role = "deployer" }}'
+            text = TOOLS.replace(rule, asks)
+            here.broker.catalog = catalog_of(here.iss, f"{here.server.origin}/bundle", text)
+            assertion = here.sign("idp", here.good("idp") | {"jti": f"for-{client}"}, by="login-1")
+            session = (await here.redeem(assertion)).session
+            assert session.roles == roles
+            assert session.chain.actors == (Principal(BROKER, "desk"),)
+
+
 async def test_scopes_that_were_not_asked_for_give_no_role_and_others_are_refused(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         assertion = here.sign("idp", by="login-1")
