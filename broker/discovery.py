@@ -1,6 +1,8 @@
 """Where an issuer says that its keys are: OpenID Connect Discovery 1.0 §4, RFC 8414 §3."""
 
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import inet_aton
 from urllib.parse import urlsplit
 
 from broker.errors import Code
@@ -53,4 +55,21 @@ def _is_here(url: str) -> bool:
         host = urlsplit(url).hostname
     except ValueError:
         return False
-    return host is not None and is_loopback(host)
+    if host is None:
+        return False
+    host = host.removesuffix(".")
+    address = _address(host)
+    return is_loopback(host) or (address is not None and (address.is_loopback or address.is_unspecified))
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """As the system reads it when it connects: `127.1`, `0x7f.1` and `2130706433` are 127.0.0.1 too."""
+    try:
+        return IPv4Address(inet_aton(host))
+    except OSError:
+        pass
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address

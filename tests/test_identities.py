@@ -100,6 +100,13 @@ async def test_a_discovery_document_that_is_not_the_issuers_own_gives_no_keys(
         "https://127.0.0.1:8080/admin",
         "https://localhost/admin",
         "https://[::1]/admin",
+        "https://localhost./admin",
+        "https://127.1/admin",
+        "https://0x7f.1/admin",
+        "https://2130706433/admin",
+        "https://0.0.0.0/admin",
+        "https://[::]/admin",
+        "https://[::ffff:127.0.0.1]/admin",
         "//127.0.0.1/admin",
     ],
 )
