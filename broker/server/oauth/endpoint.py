@@ -110,7 +110,8 @@ class OAuthEndpoint:
         1. The broker is not about to close; the method is POST.
         2. The form has one reading, and nothing stands in the URL.
         3. Not more than `MAX_AT_ONCE` are under way.
-        4. The client is who it says, or says nothing; a proof of possession holds, or there is none.
+        4. A proof of possession holds, or there is none; the client is who it says, or says nothing. In this
+           order: a client that lacks only the nonce comes again with the same assertion, which is good once.
 
         And after: a refusal is in the log before it is told. Where it cannot be, nothing is told but that.
         """
@@ -133,9 +134,9 @@ class OAuthEndpoint:
             self._under_way += 1
             try:
                 now_ms = self._now_ms()
-                # 4. Client, proof.
-                client = await self._clients(scope, form, now_ms=now_ms)
+                # 4. Proof, client.
                 jkt = None if self._proves is None else await self._proves(scope, now_ms=now_ms)
+                client = await self._clients(scope, form, now_ms=now_ms)
                 told = await self._handler(
                     Asked(form=form, client=client, scope=scope, now_ms=now_ms, jkt=jkt)
                 )

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from broker_process import LIMIT_S
+from proof_client import ProofKey
 from token_parts import ASSERTION, ISSUER, SECRET, TokenBroker, basic, token_broker
 
 from broker.catalog import Client
@@ -97,6 +98,23 @@ def test_a_client_that_signs_proves_itself_once(broker: TokenBroker, signed: str
     assert broker.exchange(signed, **assertion).status_code == 200
     assert "used before" in failed(broker, broker.exchange(signed, **assertion))
     assert broker.exchange(signed, client_id="signer", **broker.assertion()).status_code == 200
+
+
+def test_a_client_that_lacks_only_a_nonce_comes_again_with_the_same_assertion(
+    broker: TokenBroker, signed: str
+) -> None:
+    key, assertion = ProofKey(), broker.assertion()
+
+    def send(**claims: str) -> httpx2.Response:
+        proof = key.proof("POST", f"{ISSUER}/token", iat=int(time.time()), **claims)
+        return broker.exchange(signed, headers={"DPoP": proof}, **assertion)
+
+    first = send()
+    assert (first.status_code, first.json()["error"]) == (400, "use_dpop_nonce")
+    nonce = first.headers["DPoP-Nonce"]
+    assert send(nonce=nonce).status_code == 200
+    # And it was good once all the same.
+    assert "used before" in failed(broker, send(nonce=nonce))
 
 
 def test_of_racing_uses_of_one_assertion_exactly_one_wins(broker: TokenBroker, signed: str) -> None:
