@@ -315,10 +315,10 @@ def outside(grant: Grant, arguments: Arguments) -> tuple[str, ...]:
 def rate_key(grant: Grant, session: Session) -> str:
     """What the log counts a grant's calls by: each agent of each subject has an allowance of its own, in each
     tenant, and whoever it hands its rights on to draws on that one."""
-    subject, agent = session.chain.subject, session.allowance or session.chain.agent
+    tenant, subject, agent = session.account
     parts: list[Json] = [grant.rule, subject.iss, subject.sub, agent.iss, agent.sub]
-    if session.tenant is not None:
-        parts.append(session.tenant)
+    if tenant is not None:
+        parts.append(tenant)
     return digest(canonical_json(parts))
 
 

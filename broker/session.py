@@ -65,6 +65,12 @@ class Session:
     vouchers: tuple[str, ...] = ()
     impersonator: Principal | None = None
 
+    @property
+    def account(self) -> tuple[str | None, Principal, Principal]:
+        """Whose allowance its calls use up: the tenant, the subject, and the agent that nobody handed it to.
+        Another session of theirs, or a part of one, is the same account."""
+        return self.tenant, self.chain.subject, self.allowance or self.chain.agent
+
 
 def joined(session: Session, actor: Session) -> Session:
     """The session, with an actor in it that proved itself by a session of its own: whoever vouched for that

@@ -27,7 +27,7 @@ class McpSessions(StreamableHTTPSessionManager):
         self._whose = {name: owner for name, owner in self._whose.items() if name in self._server_instances}
         session = visiting.get().session
         # As allowances are counted: neither another credential nor a child gets around it.
-        owner = (session.tenant, session.chain.subject, session.allowance or session.chain.agent)
+        owner = session.account
         if list(self._whose.values()).count(owner) >= MAX_OPEN_OF_ONE:
             return None
         transport = super()._admit_session(requestor)

@@ -12,6 +12,7 @@ from broker.exchange import (
     DETAIL_TYPES,
     TXN_TOKEN,
     ExchangeRequest,
+    Target,
     ToolCall,
     exchange_request,
     exchange_response,
@@ -23,10 +24,15 @@ from broker.policy import is_visible
 from broker.record import Record
 from broker.request import PlannedRequest
 from broker.server.oauth.answers import Answer, refusal_of, refusal_of_decision
-from broker.server.oauth.endpoint import Asked, Handler, Told
+from broker.server.oauth.endpoint import MAX_AT_ONCE, Asked, Handler, Told
+from broker.server.shares import Shares
 from broker.server.turns import Busy, Turns
 from broker.session import Session
 from broker.store.protocols import Log
+
+MAX_OF_ONE = MAX_AT_ONCE // 8
+"""Exchanges of one account that are under way. With a few sessions whose turns are taken, an agent would else
+have as many requests wait as the endpoint has places."""
 
 
 class OtherExchange(Protocol):
@@ -78,6 +84,7 @@ class Exchanges:
         self._catalog = catalog
         self._log = log
         self._turns = turns
+        self._shares = Shares(MAX_OF_ONE)
         self._now_ms = now_ms
         self._children = children
         self._redeems = redeems
@@ -96,7 +103,8 @@ class Exchanges:
         2. The subject token opens a session; if that is bound to a key, the request proved to have it. A
            claim code opens the one that was offered, for the agent that its own token proves.
         3. What is asked for has a flow of its own: a child session, or a call token; and no more of them are
-           under way than the session may have, together with everything that was made of it.
+           under way than the session may have, together with everything that was made of it. Those that wait
+           take places that others need: of all sessions of one agent and subject only so many do.
 
         Whoever has no session learns nothing of targets and tools.
 
@@ -118,17 +126,23 @@ class Exchanges:
         try:
             # 3. One flow.
             target = target_of(request, self._catalog())
-            async with self._turns.of(session.root or session.sid, self._catalog().broker.max_calls):
-                if target != "broker":
-                    return await self._call_token(request, session, target, asked)
-                if self._children is None:
-                    raise Rejected(Code.EXCHANGE_TARGET, "a target is named that there is no token for")
-                return await self._children(request, session, asked)
+            with self._shares.of(session.account):
+                return await self._in_turn(request, session, target, asked)
         except Rejected as rejected:
             # The record says whose session it was.
             return replace(refusal_of(rejected), session=session)
         except Busy:
             return replace(refusal_of(_BUSY), session=session)
+
+    async def _in_turn(
+        self, request: ExchangeRequest, session: Session, target: Target, asked: Asked
+    ) -> Told:
+        async with self._turns.of(session.root or session.sid, self._catalog().broker.max_calls):
+            if target != "broker":
+                return await self._call_token(request, session, target, asked)
+            if self._children is None:
+                raise Rejected(Code.EXCHANGE_TARGET, "a target is named that there is no token for")
+            return await self._children(request, session, asked)
 
     async def _call_token(
         self, request: ExchangeRequest, session: Session, backend: Backend, asked: Asked

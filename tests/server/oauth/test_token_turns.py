@@ -5,8 +5,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from little_broker import BROKER, ORDERS, LittleBroker
+from little_broker import BROKER, ORDERS, LittleBroker, session_of
 from little_delegation import delegating, itself, lead, opened
 
 from broker.delegation import Wish
@@ -14,9 +15,9 @@ from broker.errors import Code
 from broker.server.oauth.answers import Answer, OAuthRefusal
 from broker.server.oauth.children import Children
 from broker.server.oauth.endpoint import Asked, Told
-from broker.server.oauth.exchanges import Exchanges
+from broker.server.oauth.exchanges import MAX_OF_ONE, Exchanges
 from broker.server.oauth.form import Form
-from broker.server.turns import Turns
+from broker.server.turns import WAITING_PER_TURN, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -24,14 +25,14 @@ TYPE = "urn:ietf:params:oauth:token-type:access_token"
 CALL = json.dumps([{"type": "tool_call", "identifier": "orders_get", "arguments": {"order_id": "42"}}])
 
 
-async def ask(broker: LittleBroker, turns: Turns, credential: str, **more: str) -> Told:
+def exchanges_of(broker: LittleBroker, turns: Turns) -> Exchanges:
     children = Children(
         broker.delegator,
         authenticate=broker.issuer.authenticate,
         catalog=lambda: broker.catalog,
         now_ms=lambda: broker.now_ms,
     )
-    exchanges = Exchanges(
+    return Exchanges(
         issuer=broker.issuer,
         authenticate=broker.issuer.authenticate,
         catalog=lambda: broker.catalog,
@@ -40,6 +41,13 @@ async def ask(broker: LittleBroker, turns: Turns, credential: str, **more: str) 
         now_ms=lambda: broker.now_ms,
         children=children,
     )
+
+
+async def ask(broker: LittleBroker, turns: Turns, credential: str, **more: str) -> Told:
+    return await sent(broker, exchanges_of(broker, turns), credential, **more)
+
+
+async def sent(broker: LittleBroker, exchanges: Exchanges, credential: str, **more: str) -> Told:
     form: dict[str, str] = {"subject_token": credential, "subject_token_type": TYPE, **more}
     parameters = {name: (value,) for name, value in form.items()}
     scope: dict[str, Any] = {"type": "http", "headers": []}
@@ -67,3 +75,42 @@ async def test_a_child_has_no_turn_that_its_parent_lacks(tmp_path: Path) -> None
                 told = await ask(broker, turns, shown, **target)
                 assert isinstance(told, OAuthRefusal)
                 assert (told.status, told.code) == (429, Code.SESSION_BUSY)
+
+
+async def test_the_waiting_exchanges_of_one_agent_leave_places_for_all_others(tmp_path: Path) -> None:
+    async with delegating(tmp_path) as broker, AsyncExitStack() as under_way:
+        sids = [f"lead-{number}" for number in range(6)]
+        credentials = [await broker.open_session(lead(sid=sid)) for sid in sids]
+        other = await broker.open_session(session_of("support", "lead", agent="other", sid="other-1"))
+        turns = Turns(wait_s=60)
+        exchanges = exchanges_of(broker, turns)
+        most = broker.catalog.broker.max_calls
+        for sid in sids:
+            for _ in range(most):
+                await under_way.enter_async_context(turns.of(sid, most))
+        call = {"resource": ORDERS, "authorization_details": CALL}
+        refused = len(sids) * most * WAITING_PER_TURN - MAX_OF_ONE
+        answers: list[Told] = []
+        answered = anyio.Event()
+
+        async def wait(credential: str) -> None:
+            answers.append(await sent(broker, exchanges, credential, **call))
+            if len(answers) == refused:
+                answered.set()
+
+        async with anyio.create_task_group() as group:
+            for credential in credentials:
+                for _ in range(most * WAITING_PER_TURN):
+                    group.start_soon(wait, credential)
+            with anyio.fail_after(20):
+                await answered.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert len(answers) == refused > 0
+            assert all(isinstance(told, OAuthRefusal) and told.status == 429 for told in answers)
+            assert isinstance(await sent(broker, exchanges, other, **call), Answer)
+            group.cancel_scope.cancel()
+        # Whoever went away left its place.
+        under = await sent(broker, exchanges_of(broker, Turns(wait_s=0.01)), credentials[0], **call)
+        assert isinstance(under, Answer)
+        await under_way.aclose()
+        assert isinstance(await sent(broker, exchanges, credentials[0], **call), Answer)
