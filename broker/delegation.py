@@ -1,5 +1,6 @@
 """What of a session's rights another one may be given: only ever less, and only where that is allowed."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -322,8 +323,11 @@ def _unfit(parent: Session, wish: Wish, tools: Mapping[str, Tool], right: _Right
     documents: dict[str, Json] = {name: dict(document) for name, document in wish.arguments.items()}
     try:
         # As deep in other things as it is kept.
-        kept: dict[str, Json] = {"limits": [{"arguments": documents}]}
-        size = sum(limit.size for limit in parent.limits) + len(canonical_json(kept))
+        kept = canonical_json({"limits": [{"arguments": documents}]})
+        size = sum(limit.size for limit in parent.limits) + len(kept)
+        if size <= MAX_CONDITIONS:
+            # And as it is read again from there: 1e16 comes back as a whole number, and is too large for one.
+            canonical_json(json.loads(kept))
     except Rejected as rejected:
         return _no(Code.EXCHANGE_DETAILS, f"the conditions are not JSON: {rejected.message}", right.rule)
     if size > MAX_CONDITIONS:

@@ -261,3 +261,29 @@ async def test_a_condition_that_is_nested_as_deep_as_json_may_be_is_no_defect(br
             assert await why_not(broker, made) is Code.EXCHANGE_DETAILS
         else:
             assert isinstance(await broker.issue(made.credential, "orders_get", order_id="42"), Issued)
+
+
+async def test_a_number_that_would_be_another_one_once_it_is_kept_is_refused_and_is_no_defect(
+    broker: LittleBroker,
+) -> None:
+    credential = await broker.open_session(lead())
+    numbers: tuple[tuple[float, bool], ...]
+    numbers = (
+        (2.0**53 - 1, True),
+        (2.0**53, False),
+        (1e16, False),
+        (-1e20, False),
+        (1e21, True),
+        (0.1, True),
+    )
+    for number, taken in numbers:
+        condition: dict[str, Any] = {"orders_refund": {"properties": {"amount": {"not": {"const": number}}}}}
+        made = await broker.delegator.exchange(credential, wish=Wish(arguments=condition))
+        there = await offer(broker, credential, "refunder", "orders_refund", arguments=condition)
+        if taken:
+            kept = opened(made).session.limits[-1].arguments
+            assert kept == offered(there).child.limits[-1].arguments
+        else:
+            assert isinstance(made, Denied)
+            assert made.refused.code is Code.EXCHANGE_DETAILS
+            assert await why_not(broker, there) is Code.EXCHANGE_DETAILS
