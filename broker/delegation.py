@@ -232,13 +232,15 @@ def _rights(
     parent: Session, catalog: Catalog, actor: Principal | None, client: Client | None
 ) -> Iterator[_Right]:
     if actor is None:
-        named = None if client is None else Principal(catalog.broker.issuer, client.name)
+        named = parent.chain.agent if client is None else Principal(catalog.broker.issuer, client.name)
         if client is None or named == parent.chain.agent:
             yield _Right(rule=SELF)
             return
-        if named is None or parent.may_act not in (None, named):
+        # By what the catalog of now says of it: it may have waited for its turn since it proved who it is.
+        declared = catalog.clients.get(client.name)
+        if declared is None or parent.may_act not in (None, named):
             return
-        for each in client.impersonate:
+        for each in declared.impersonate:
             if _is_subject(each, parent):
                 yield _Right(rule=each.rule, impersonator=named)
         return

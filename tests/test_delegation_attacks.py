@@ -287,3 +287,15 @@ async def test_a_number_that_would_be_another_one_once_it_is_kept_is_refused_and
             assert isinstance(made, Denied)
             assert made.refused.code is Code.EXCHANGE_DETAILS
             assert await why_not(broker, there) is Code.EXCHANGE_DETAILS
+
+
+async def test_a_client_that_lost_its_rule_while_it_waited_for_a_turn_impersonates_nobody(
+    broker: LittleBroker,
+) -> None:
+    credential = await broker.open_session(lead())
+    portal = broker.catalog.clients["portal"]
+    without = DELEGATING.replace('impersonate   = [{ issuer = "broker", sub = "alice" }]', "")
+    for text in (without, without.replace("[clients.portal]", "[clients.another]")):
+        broker.catalog = catalog_of(text)
+        refused = await broker.delegator.exchange(credential, wish=Wish(), client=portal)
+        assert await why_not(broker, refused) is Code.DELEGATION_IMPERSONATION
