@@ -15,6 +15,7 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 `delegated`        a session offered a part of its rights to an agent, under a claim code
 `revoked`          a token, or everything of an actor, a subject, an issuer or a tenant
 `restored`         what was revoked by name may open sessions again
+`txn.replaced`     within a call: a workload took another transaction token for the one that it showed
 `catalog.loaded`   the rules that hold from here on, by digest
 =================  ==============================================================================
 """
@@ -39,6 +40,7 @@ Event = Literal[
     "delegated",
     "revoked",
     "restored",
+    "txn.replaced",
     "catalog.loaded",
 ]
 Outcome = Literal["returned", "failed", "cancelled", "issued"]

@@ -13,7 +13,7 @@ from broker.errors import Code, LogUnavailable, Rejected
 from broker.issue import Authenticate, Denied
 from broker.mint import Minter
 from broker.policy import Refused, refused, visible
-from broker.record import Record
+from broker.record import Event, Record
 from broker.session import Session
 from broker.store.protocols import Entry, Log, Sessions
 from broker.store.refusals import rejection
@@ -121,7 +121,8 @@ class TxnIssuer:
            replaces another is no wider, ends no later and changes nothing that the other says.
         4. The record is durable, in a transaction that has found the session standing.
         5. It is signed after that. The subject token is not in it. For the log this ends it: how the
-           transaction goes on is the workloads' to say.
+           transaction goes on is the workloads' to say. One in the place of another begins and ends nothing:
+           the call that has its `txn` may be under way, and how that ended is not for a workload to say.
 
         Raises:
             LogUnavailable: nothing is issued.
@@ -159,22 +160,17 @@ class TxnIssuer:
             "aud": claims.aud,
             "action": " ".join(claims.scope),
             "exp": claims.exp,
-            "replaces": True if source.old is not None else None,
         }
-        record = Record(event="allowed", time_ms=at.now_ms, txn=claims.txn, chain=claims.chain, fields=facts)
+        event: Event = "allowed" if source.old is None else "txn.replaced"
+        record = Record(event=event, time_ms=at.now_ms, txn=claims.txn, chain=claims.chain, fields=facts)
         appended = await self.log.append(Entry(record=record, sid=session.sid))
         if appended.unmet is not None:
             return await self._deny(at, refused(rejection(appended.unmet)), session)
         # 5. Sign.
         token = self.minter.mint_txn_token(claims)
-        self.log.append_soon(
-            Record(
-                event="ended",
-                time_ms=self.now_ms(),
-                txn=claims.txn,
-                fields={"outcome": "issued", "duration_ms": max(0, self.now_ms() - at.now_ms)},
-            )
-        )
+        if source.old is None:
+            ended: dict[str, Json] = {"outcome": "issued", "duration_ms": max(0, self.now_ms() - at.now_ms)}
+            self.log.append_soon(Record(event="ended", time_ms=self.now_ms(), txn=claims.txn, fields=ended))
         return TxnIssued(token=token, claims=claims)
 
     async def _source(self, at: _Occasion) -> _Source:

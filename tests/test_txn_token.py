@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jwt
 import pytest
@@ -18,6 +18,9 @@ from broker.errors import Code, Rejected
 from broker.issue import Denied, Issued
 from broker.jwks import StaticKeys
 from broker.kit import TxnTokenVerifier
+from broker.store import history
+from broker.store.ledger import settle
+from broker.store.sqlite import Store
 from broker.transaction import TxnAsk, TxnIssued, TxnIssuer
 from broker.txn_token import (
     MAX_CONTEXT,
@@ -52,8 +55,10 @@ RULES = (
 
 
 @asynccontextmanager
-async def a_broker(folder: Path, rules: str = RULES) -> AsyncGenerator[tuple[LittleBroker, TxnIssuer]]:
-    async with little_broker(folder, "memory", catalog_of(rules)) as broker:
+async def a_broker(
+    folder: Path, rules: str = RULES, kind: Literal["memory", "sqlite"] = "memory"
+) -> AsyncGenerator[tuple[LittleBroker, TxnIssuer]]:
+    async with little_broker(folder, kind, catalog_of(rules)) as broker:
         yield (
             broker,
             TxnIssuer(
@@ -284,6 +289,33 @@ async def test_a_replacement_keeps_the_transaction_and_every_workload_and_widens
         for changes in others:
             changed = asked(broker, second.token, "orders:read", replaces=True, **changes)
             assert code(await txns.issue(changed)) is Code.EXCHANGE_MALFORMED
+
+
+@pytest.mark.anyio
+async def test_a_workload_that_replaces_one_does_not_end_the_call_that_is_under_way(tmp_path: Path) -> None:
+    async with a_broker(tmp_path, kind="sqlite") as (broker, txns):
+        credential = await broker.open_session(session_of("support"))
+        call = await broker.issue(credential, "orders_get", order_id="42")
+        assert isinstance(call, Issued)
+        assert call.txn_token is not None
+        wish = asked(broker, call.txn_token, "orders:read", by="ledger", replaces=True)
+        taken = issued(await txns.issue(wish))
+        assert taken.claims.txn == call.txn
+        store = broker.store
+        assert isinstance(store, Store)
+        # Nobody ever says how it ended, and reviewers look when the file was looked through, and before.
+        for _ in range(2):
+            with history.reading(tmp_path / "broker.db") as connection:
+                for outcome in (None, "unfinished"):
+                    (line,) = history.list_calls(connection, history.Filter(outcome=outcome), limit=9)
+                    assert (line.body["tool"], line.outcome) == ("orders_get", "unfinished")
+                history.require_sound(connection)
+                told = [event.body["event"] for event in history.call(connection, call.txn)]
+                assert told == ["allowed", "txn.replaced"]
+            await store.ask(settle)
+        (record,) = await broker.records("txn.replaced")
+        assert (record["client"], record["action"], record["sid"]) == ("ledger", "orders:read", "session-1")
+        assert record["rule"] == "clients.ledger.transaction_tokens"
 
 
 @pytest.mark.anyio

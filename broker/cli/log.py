@@ -340,6 +340,10 @@ def _of_sessions(body: Mapping[str, Any]) -> str:
             return f"session {said('sid')} opened{part}"
         case "session.revoked":
             return f"session {said('sid')} revoked, {said('sessions')} in all ended"
+        case "txn.replaced":
+            return (
+                f"transaction token for {said('action')} taken by {said('client')}, in the place of another"
+            )
         case "revoked" | "restored" as event:
             return f"{event} {plain(_named(body))}"
         case other:
