@@ -446,9 +446,20 @@ def witness(written: WrittenLog, *indexes: int, **other: object) -> str:
         body = json.loads(connection.execute("SELECT body FROM record WHERE idx = ?", (index,)).fetchone()[0])
         place = {"log": {"origin": origin, "index": index}, "txn": body["txn"], "jti": body["jti"]}
         who = {"sub": body["sub"], "act": body["act"], "aud": body["aud"]}
-        lines.append({**place, **who, "client_id": body["agent"], "scope": body["action"], "exp": 5, **other})
+        named = {"sub_id": {"format": "iss_sub", "iss": body["sub_iss"], "sub": body["sub"]}}
+        claims = {**place, **who, **named, "client_id": body["agent"], "scope": body["action"], "exp": 5}
+        lines.append({**claims, **other})
+        issuers = {"sub_iss": body["sub_iss"], "agent_iss": body["agent_iss"]}
         lines.append(
-            {**place, **who, "event": "spent", "tool": body["tool"], "agent": body["agent"], **other}
+            {
+                **place,
+                **who,
+                **issuers,
+                "event": "spent",
+                "tool": body["tool"],
+                "agent": body["agent"],
+                **other,
+            }
         )
     connection.close()
     path = written.folder / "tokens.jsonl"
@@ -508,6 +519,8 @@ def test_a_token_contradicts_what_no_checkpoint_beside_the_log_does(
         {"sub": "x"},
         {"aud": "x"},
         {"act": {}},
+        {"tenant": "x"},
+        {"sub_iss": "x", "sub_id": {"format": "iss_sub", "iss": "x", "sub": "alice"}},
         {"txn": "x"},
         {"log": {"origin": "x", "index": 0}},
     ],

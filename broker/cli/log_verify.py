@@ -21,7 +21,7 @@ from broker.store.layout import schema, statements
 
 _MAX_INDEX = 2**63 - 1
 
-_SAID_ALIKE = ("txn", "jti", "sub", "act", "aud", "agent", "action", "tool")
+_SAID_ALIKE = ("txn", "jti", "sub", "sub_iss", "act", "aud", "agent", "agent_iss", "action", "tool", "tenant")
 """Members that a record of the log has, and that of a backend's spend."""
 
 _SAID_IN_CLAIMS = {"client_id": "agent", "scope": "action"}
@@ -272,6 +272,8 @@ def _read_witnesses(path: Path | None) -> list[_Witness]:
             case {"origin": str(origin), "index": int(index)}, str(txn) if 0 <= index <= _MAX_INDEX:
                 says = {name: claims[name] for name in _SAID_ALIKE if name in claims}
                 says |= {name: claims[claim] for claim, name in _SAID_IN_CLAIMS.items() if claim in claims}
+                if isinstance(named := claims.get("sub_id"), dict):
+                    says["sub_iss"] = cast("Mapping[str, Any]", named).get("iss")
                 found.append(_Witness(origin=origin, index=index, txn=txn, says=says))
             case _:
                 raise Usage(f"line {number} of {path} is not what a backend keeps of a token")
