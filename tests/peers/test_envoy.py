@@ -145,6 +145,14 @@ async def test_what_a_client_says_of_itself_does_not_reach_the_service(front: Fr
     assert (told["broker-subject-issuer"], told["broker-tenant"]) == (chain.subject.iss, "acme")
 
 
+@pytest.mark.parametrize("name", ["Broker_Subject", "broker_tenant", "Broker-Subject_Issuer"])
+async def test_a_name_that_some_services_take_for_the_brokers_gets_nowhere(front: Front, name: str) -> None:
+    # CGI, and whatever was made after it, has one variable for `Broker-Subject` and `Broker_Subject`.
+    token = await front.held.token()
+    assert await front.send("GET", "/orders/42", token, (name, "root")) == 400
+    assert front.reached() == []
+
+
 @pytest.mark.parametrize(
     "headers",
     [
