@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 
@@ -11,6 +12,15 @@ WAITING_PER_TURN = 4
 
 class Busy(Exception):
     """The session has as many calls under way as it may, and this one waited long enough."""
+
+
+@dataclass(slots=True)
+class Queue:
+    """Those who wait at one door, for a turn of whatever session: a door that has room for so many alone
+    would else be full of them, and shut for sessions that have turns."""
+
+    most: int
+    waiting: int = 0
 
 
 class Turns:
@@ -29,11 +39,14 @@ class Turns:
         return self._running
 
     @asynccontextmanager
-    async def of(self, sid: str, limit: int) -> AsyncGenerator[None]:
+    async def of(self, sid: str, limit: int, *, queue: Queue | None = None) -> AsyncGenerator[None]:
         """Hold one of `limit` turns of the session.
 
+        Args:
+            queue: of the door where somebody asks.
+
         Raises:
-            Busy: too many wait already, or no turn came free in time.
+            Busy: too many wait already, of the session or at the door, or no turn came free in time.
         """
         limiter = self._limiters.get(sid)
         if limiter is None:
@@ -45,7 +58,7 @@ class Turns:
             # The common case takes no trip through the event loop.
             limiter.acquire_on_behalf_of_nowait(turn)
         except anyio.WouldBlock:
-            await self._wait(limiter, turn, limit)
+            await self._wait(limiter, turn, limit, queue or Queue(most=1))  # or in a queue of its own
         if self._running == 0:
             self._idle = anyio.Event()
         self._running += 1
@@ -59,14 +72,17 @@ class Turns:
             if limiter.borrowed_tokens == 0 and limiter.statistics().tasks_waiting == 0:
                 self._limiters.pop(sid, None)
 
-    async def _wait(self, limiter: anyio.CapacityLimiter, turn: object, limit: int) -> None:
-        if limiter.statistics().tasks_waiting >= limit * WAITING_PER_TURN:
+    async def _wait(self, limiter: anyio.CapacityLimiter, turn: object, limit: int, queue: Queue) -> None:
+        if limiter.statistics().tasks_waiting >= limit * WAITING_PER_TURN or queue.waiting >= queue.most:
             raise Busy
+        queue.waiting += 1
         try:
             with anyio.fail_after(self._wait_s):
                 await limiter.acquire_on_behalf_of(turn)
         except TimeoutError:
             raise Busy from None
+        finally:
+            queue.waiting -= 1
 
     async def idle(self) -> None:
         """Return once no call is under way."""

@@ -26,13 +26,16 @@ from broker.request import PlannedRequest
 from broker.server.oauth.answers import Answer, refusal_of, refusal_of_decision
 from broker.server.oauth.endpoint import MAX_AT_ONCE, Asked, Handler, Told
 from broker.server.shares import Shares
-from broker.server.turns import Busy, Turns
+from broker.server.turns import Busy, Queue, Turns
 from broker.session import Session
 from broker.store.protocols import Log
 
 MAX_OF_ONE = MAX_AT_ONCE // 8
 """Exchanges of one account that are under way. With a few sessions whose turns are taken, an agent would else
 have as many requests wait as the endpoint has places."""
+
+MAX_WAITING = MAX_AT_ONCE // 4
+"""Exchanges that wait for a turn, of whatever account: an agent works for any number of people."""
 
 
 class OtherExchange(Protocol):
@@ -85,6 +88,7 @@ class Exchanges:
         self._log = log
         self._turns = turns
         self._shares = Shares(MAX_OF_ONE)
+        self._queue = Queue(most=MAX_WAITING)
         self._now_ms = now_ms
         self._children = children
         self._redeems = redeems
@@ -137,7 +141,8 @@ class Exchanges:
     async def _in_turn(
         self, request: ExchangeRequest, session: Session, target: Target, asked: Asked
     ) -> Told:
-        async with self._turns.of(session.root or session.sid, self._catalog().broker.max_calls):
+        most = self._catalog().broker.max_calls
+        async with self._turns.of(session.root or session.sid, most, queue=self._queue):
             if target != "broker":
                 return await self._call_token(request, session, target, asked)
             if self._children is None:

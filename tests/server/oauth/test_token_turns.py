@@ -2,6 +2,7 @@
 
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from little_broker import BROKER, ORDERS, LittleBroker, session_of
 from little_delegation import delegating, itself, lead, opened
 
+from broker.chain import Principal
 from broker.delegation import Wish
 from broker.errors import Code
 from broker.server.oauth.answers import Answer, OAuthRefusal
 from broker.server.oauth.children import Children
 from broker.server.oauth.endpoint import Asked, Told
-from broker.server.oauth.exchanges import MAX_OF_ONE, Exchanges
+from broker.server.oauth.exchanges import MAX_OF_ONE, MAX_WAITING, Exchanges
 from broker.server.oauth.form import Form
 from broker.server.turns import WAITING_PER_TURN, Turns
 
@@ -114,3 +116,34 @@ async def test_the_waiting_exchanges_of_one_agent_leave_places_for_all_others(tm
         assert isinstance(under, Answer)
         await under_way.aclose()
         assert isinstance(await sent(broker, exchanges, credentials[0], **call), Answer)
+
+
+async def test_an_agent_that_works_for_many_people_leaves_places_for_all_others(tmp_path: Path) -> None:
+    async with delegating(tmp_path) as broker, AsyncExitStack() as under_way:
+        turns, most = Turns(wait_s=60), broker.catalog.broker.max_calls
+        exchanges, people = exchanges_of(broker, turns), 4
+        credentials: list[str] = []
+        for number in range(people):
+            chain = replace(lead().chain, subject=Principal(BROKER, f"person-{number}"))
+            credentials.append(await broker.open_session(lead(sid=f"busy-{number}", chain=chain)))
+            for _ in range(most):
+                await under_way.enter_async_context(turns.of(f"busy-{number}", most))
+        answers: list[Told] = []
+
+        async def wait(credential: str) -> None:
+            answers.append(await sent(broker, exchanges, credential, audience=BROKER))
+
+        async with anyio.create_task_group() as group:
+            for credential in credentials:
+                for _ in range(MAX_OF_ONE):
+                    group.start_soon(wait, credential)
+            with anyio.fail_after(20):
+                while len(answers) < people * MAX_OF_ONE - MAX_WAITING:
+                    await anyio.lowlevel.checkpoint()
+            assert all(isinstance(told, OAuthRefusal) and told.status == 429 for told in answers)
+            free = await broker.open_session(lead())
+            assert isinstance(await sent(broker, exchanges, free, audience=BROKER), Answer)
+            group.cancel_scope.cancel()
+        # Whoever went away left its place in the queue.
+        await under_way.aclose()
+        assert isinstance(await sent(broker, exchanges, credentials[0], audience=BROKER), Answer)
