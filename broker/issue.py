@@ -295,7 +295,7 @@ class Issuer:
                 req_wl=at.catalog.broker.issuer,
                 iat=iat,
                 exp=min(iat + MAX_TXN_TTL_S, session.expires_s),
-                tctx={"tool": tool.name},
+                tool=tool.name,
             )
         )
 

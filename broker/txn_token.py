@@ -25,8 +25,8 @@ MAX_CONTEXT = 4096
 MAX_WORKLOADS = 8
 """That may have asked for one token, one after the other."""
 
-_ACT, _SID, _CALL_CHAIN = "act", "sid", "call_chain"
-OWN_TCTX, OWN_RCTX = frozenset({_ACT, _SID}), frozenset({_CALL_CHAIN})
+_ACT, _SID, _TOOL, _CALL_CHAIN = "act", "sid", "tool", "call_chain"
+OWN_TCTX, OWN_RCTX = frozenset({_ACT, _SID, _TOOL}), frozenset({_CALL_CHAIN})
 """Members of `tctx` and `rctx` that the broker writes. No workload chooses them."""
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
@@ -43,6 +43,7 @@ class TxnClaims:
         txn: the id of the transaction, which is the id of the call in the log where the broker made one.
         chain: the subject, and who acts for it: `sub`, and `act` in `tctx`.
         sid: the session that it comes from, in `tctx`.
+        tool: the tool of the call, in `tctx`; None where a workload asked, and the broker made no call.
         scope: what the transaction is for; each an action of a tool.
         req_wl: the workload that asked for it.
         earlier: those that asked for the tokens that it replaces, the first one first; in `rctx`.
@@ -59,6 +60,7 @@ class TxnClaims:
     req_wl: str
     iat: int
     exp: int
+    tool: str | None = None
     earlier: tuple[str, ...] = ()
     tctx: Mapping[str, Json] = field(default_factory=dict[str, Json])
     rctx: Mapping[str, Json] = field(default_factory=dict[str, Json])
@@ -69,6 +71,8 @@ class TxnClaims:
         act = self.chain.to_act()
         if act is not None:
             tctx[_ACT] = act
+        if self.tool is not None:
+            tctx[_TOOL] = self.tool
         rctx: dict[str, Json] = dict(self.rctx)
         if self.earlier:
             rctx[_CALL_CHAIN] = list(self.earlier)
@@ -132,6 +136,7 @@ def txn_claims_from_json(payload: Mapping[str, Json]) -> TxnClaims:
         txn=_text(payload, "txn"),
         chain=chain_of(subject, actors, invalid=Code.TOKEN_CLAIMS),
         sid=_text(tctx, _SID),
+        tool=_text(tctx, _TOOL) if _TOOL in tctx else None,
         scope=tuple(scope.split(" ")),
         req_wl=_text(payload, "req_wl"),
         iat=_time(payload, "iat"),

@@ -345,7 +345,7 @@ texts = st.text(
 )
 scopes = st.lists(st.sampled_from(("a", "b", "c", "d")), min_size=1, max_size=4, unique=True).map(tuple)
 objects = st.dictionaries(
-    texts.filter(lambda name: name not in {"act", "sid", "call_chain"}), st.integers(0, 9), max_size=3
+    texts.filter(lambda name: name not in {"act", "sid", "tool", "call_chain"}), st.integers(0, 9), max_size=3
 )
 
 
@@ -410,6 +410,7 @@ def test_no_two_subjects_of_a_trust_domain_have_one_name(one: Principal, other: 
         '{"a":NaN}',
         '{"sid":"mine"}',
         '{"act":{"sub":"root"}}',
+        '{"tool":"orders_refund"}',
         '{"a":"\\ud800"}',
         '{"a":' + "[" * 80 + "]" * 80 + "}",
         json.dumps({"a": "x" * MAX_CONTEXT}),
@@ -454,7 +455,7 @@ async def test_a_backend_that_asks_for_it_gets_one_of_its_very_call(tmp_path: Pa
         assert made.txn_token is not None
         found = await verifier(broker).verify([made.txn_token])
         assert (found.txn, found.scope, found.workloads) == (made.txn, ("orders:read",), (BROKER,))
-        assert found.tctx == {"tool": "orders_get"}
+        assert (found.tool, found.tctx) == ("orders_get", {})
         assert found.claims.exp - found.claims.iat == MAX_TTL_S
         (allowed,) = await broker.records("allowed")
         assert allowed["txn_token"] is True

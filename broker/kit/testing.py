@@ -126,7 +126,7 @@ class FakeBroker:
             req_wl=self.issuer,
             iat=call.iat,
             exp=call.iat + ttl_s,
-            tctx={"tool": call.tool},
+            tool=call.tool,
         )
 
     def txn_token(self, claims: TxnClaims) -> str:

@@ -37,6 +37,11 @@ class TxnToken:
         return self.claims.chain.subject
 
     @property
+    def tool(self) -> str | None:
+        """The tool of the call; None where the broker made none."""
+        return self.claims.tool
+
+    @property
     def scope(self) -> tuple[str, ...]:
         """What the transaction is for."""
         return self.claims.scope

@@ -139,6 +139,7 @@ REFUSED: dict[str, tuple[dict[str, str | None], int, str]] = {
     "an unsigned subject": ({"subject_token_type": f"{TYPE}unsigned_json"}, 400, "invalid_request"),
     "details that are no object": ({"request_details": "[1]"}, 400, "invalid_request"),
     "an actor in the details": ({"request_details": '{"act": {"sub": "root"}}'}, 400, "invalid_request"),
+    "a tool in the details": ({"request_details": '{"tool": "orders_get"}'}, 400, "invalid_request"),
     "more assurance": ({"scope": "orders:refund"}, 400, "insufficient_user_authentication"),
     "a session as a transaction token": ({"subject_token_type": f"{TYPE}txn_token"}, 400, "invalid_request"),
 }
