@@ -224,7 +224,10 @@ def details(text: str) -> Detail | None:
     """
     if not text:
         return None
-    value = parse_json_strict(text.encode(errors="surrogatepass"), Code.EXCHANGE_DETAILS)
+    try:
+        value = parse_json_strict(text.encode(errors="surrogatepass"), Code.EXCHANGE_DETAILS)
+    except Rejected as rejected:
+        raise Rejected(rejected.code, f"`authorization_details`: {rejected.message}") from None
     if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
         raise _details("must be an array with one object in it: one token is for one thing")
     members = value[0]

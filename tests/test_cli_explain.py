@@ -208,6 +208,13 @@ def test_a_session_a_file_stdin_and_a_bare_credential_say_the_same(
     )
 
 
+def test_a_file_is_not_looked_for_as_a_session_without_a_word_of_it(alice: str, capsys: Said) -> None:
+    del alice
+    status, answer = told(capsys, "--as", CREDENTIAL, "orders_get")
+    assert (status, answer["code"]) == (1, "session.unknown")
+    assert f"a credential in a file is --as @{CREDENTIAL}" in answer["reason"]
+
+
 @pytest.mark.parametrize("by", ["session", "credential"])
 def test_a_revoked_session_is_refused_before_any_rule(here: Path, alice: str, capsys: Said, by: str) -> None:
     del here

@@ -146,6 +146,8 @@ def test_details_with_anything_unknown_or_missing_in_them_are_refused(value: Any
 )
 def test_details_that_are_no_json_of_one_reading_are_refused(text: str) -> None:
     refused(Code.EXCHANGE_DETAILS, authorization_details=text)
+    with pytest.raises(Rejected, match=r"^`authorization_details`: "):
+        details(text)
 
 
 def test_no_token_and_no_argument_is_shown_by_a_repr() -> None:

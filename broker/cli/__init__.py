@@ -18,11 +18,11 @@ COMMANDS = {
     "check": "find every mistake in a tools.toml",
     "serve": "serve agents over HTTP: /mcp and /sse",
     "stdio": "serve one agent over stdin and stdout",
-    "session": "open, list and revoke sessions",
+    "session": "open, redeem, list and revoke sessions",
     "revoke": "end a session, a token, or everything of an actor, a subject, an issuer or a tenant",
     "explain": "say why a call would be allowed or refused",
     "log": "list, show and verify the delegation log",
-    "keys": "list, rotate and publish the signing keys",
+    "keys": "list, rotate and publish the signing keys; make a client's secret",
 }
 INTERRUPTED = 130
 PIPE_CLOSED = 141

@@ -144,7 +144,8 @@ async def _session(who: str, catalog: Catalog, store: Path, now_ms: int) -> Sess
     stored = await kept.find(who)
     if stored is None:
         raise Rejected(
-            Code.SESSION_UNKNOWN, f"there is no session {plain(who, 40)}; see `broker session list --all`"
+            Code.SESSION_UNKNOWN,
+            f"there is no session {plain(who, 40)}; see `broker session list --all`{_or_a_file(who)}",
         )
     if stored.revoked_ms is not None:
         raise Rejected(Code.SESSION_REVOKED, f"the session was revoked at {timestamp(stored.revoked_ms)}")
@@ -152,6 +153,10 @@ async def _session(who: str, catalog: Catalog, store: Path, now_ms: int) -> Sess
         ended = timestamp(stored.session.expires_s * 1000)
         raise Rejected(Code.SESSION_EXPIRED, f"the session ended at {ended}")
     return stored.session
+
+
+def _or_a_file(who: str) -> str:
+    return f"; a credential in a file is --as @{plain(who, 40)}" if Path(who).is_file() else ""
 
 
 def _credential(who: str) -> str:

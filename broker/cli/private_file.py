@@ -28,8 +28,10 @@ def read_private(path: Path) -> str:
             if mode & 0o077:
                 raise Usage(f"others may use {path}; run `chmod 600 {path}`, and open a new session")
             return file.read(_MAX_CREDENTIAL).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read the credential from {path}: {type(error).__name__}") from None
+    except OSError as error:
+        raise Usage(f"cannot read the credential from {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Usage(f"cannot read the credential from {path}: it is not ASCII") from None
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from broker.errors import Usage
 from broker.server.over_stdio import stdio
 from broker.server.quiet import quiet_logs
 
+_MAX_NAME = 255
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -43,7 +45,7 @@ def _credential() -> str:
     """Take it out of the environment, where a child process or a crash report would find it.
 
     Raises:
-        Usage: there is none, there are two, or its file can be read by others.
+        Usage: there is none, there are two, its file can be read by others, or the file's name stands there.
     """
     _overwrite("BROKER_CREDENTIAL")
     text = os.environ.pop("BROKER_CREDENTIAL", None)
@@ -56,6 +58,9 @@ def _credential() -> str:
         raise Usage(
             "no credential: set BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE; `broker session open` gives one"
         )
+    # A credential has more characters than a file's name may have.
+    if file is None and len(text) <= _MAX_NAME and Path(text).is_file():
+        raise Usage("BROKER_CREDENTIAL is the credential itself; its file goes into BROKER_CREDENTIAL_FILE")
     return text.strip()
 
 

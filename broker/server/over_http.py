@@ -2,6 +2,7 @@
 
 import gc
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,26 +40,26 @@ async def serve(config: Path, *, listen: Callable[[Catalog], Listen]) -> int:
         at = listen(broker.live())
         require_safe(at)
         doors = web(broker, host=at.host)
-        listener = _bind(at)
-        server = _Uvicorn(
-            Config(
-                doors.app,
-                http=BoundedProtocol,
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                # A context variable of one request must not be seen by the next on the same connection.
-                reset_contextvars=True,
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=2,
-                ssl_certfile=at.tls_cert,
-                ssl_keyfile=at.tls_key,
-            )
+        uvicorn_config = Config(
+            doors.app,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            # A context variable of one request must not be seen by the next on the same connection.
+            reset_contextvars=True,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=2,
+            ssl_certfile=at.tls_cert,
+            ssl_keyfile=at.tls_key,
         )
+        _read_tls(uvicorn_config, at)
+        listener = _bind(at)
+        server = _Uvicorn(uvicorn_config)
 
         async def drain() -> None:
             for gate in doors.gates:
@@ -106,6 +107,23 @@ def require_safe(at: Listen) -> None:
             f"{at.host} is not this machine alone, and plain HTTP shows every credential to the network: "
             "give --tls-cert and --tls-key, or --insecure-http where a proxy in front does TLS"
         )
+
+
+def _read_tls(config: Config, at: Listen) -> None:
+    """Before anybody is told that it listens: uvicorn would read the certificate and its key only then."""
+    for option, path in (("--tls-cert", at.tls_cert), ("--tls-key", at.tls_key)):
+        if path:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise Usage(f"{option} {path}: cannot be read: {error.strerror}") from error
+    try:
+        config.load()
+    except ssl.SSLError as error:
+        raise Usage(
+            f"--tls-cert {at.tls_cert} and --tls-key {at.tls_key} are no certificate and its key, both in PEM"
+            f": {error.reason or 'no PEM'}"
+        ) from error
 
 
 def _bind(at: Listen) -> socket.socket:

@@ -291,6 +291,16 @@ async def test_an_open_stream_does_not_hold_the_broker_up(place: Place, serve: S
         pytest.param(["--listen", "nowhere"], "HOST:PORT", id="no port"),
         pytest.param(["--listen", "127.0.0.1:99999"], "HOST:PORT", id="no such port"),
         pytest.param(["--listen", "127.0.0.1:0", "--tls-cert", "x.pem"], "--tls-key", id="half of TLS"),
+        pytest.param(
+            ["--listen", "127.0.0.1:0", "--tls-cert", "no.pem", "--tls-key", "no.key"],
+            "--tls-cert no.pem: cannot be read: No such file or directory",
+            id="no certificate",
+        ),
+        pytest.param(
+            ["--listen", "127.0.0.1:0", "--tls-cert", __file__, "--tls-key", __file__],
+            "no certificate and its key, both in PEM",
+            id="another file as a certificate",
+        ),
         pytest.param(["--listen", "192.0.2.1:1", "--insecure-http"], "cannot listen", id="not our address"),
     ],
 )
@@ -304,6 +314,7 @@ def test_a_start_that_cannot_be_says_why(tmp_path: Path, arguments: list[str], s
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert "listening on" not in done.stderr
 
 
 async def test_the_start_stands_in_the_log_with_its_rules(place: Place, serve: Serve) -> None:

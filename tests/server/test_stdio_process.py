@@ -261,6 +261,21 @@ def test_without_a_credential_it_says_where_to_put_one(still: Place) -> None:
     assert running.returncode == 2
 
 
+def test_a_file_in_the_place_of_a_credential_or_that_is_not_there_is_said(
+    still: Place, tmp_path: Path
+) -> None:
+    file = tmp_path / "credential"
+    with process(still, BROKER_CREDENTIAL_FILE=str(file)) as running:
+        _, err = running.communicate(timeout=LIMIT_S)
+    assert running.returncode == 2
+    assert f"cannot read the credential from {file}: No such file or directory" in err.decode()
+    file.touch(mode=0o600)
+    with process(still, BROKER_CREDENTIAL=str(file)) as running:
+        _, err = running.communicate(timeout=LIMIT_S)
+    assert running.returncode == 2
+    assert "its file goes into BROKER_CREDENTIAL_FILE" in err.decode()
+
+
 def test_it_ends_when_it_is_told_to_though_nobody_closes_its_stdin(still: Place) -> None:
     with process(still, BROKER_CREDENTIAL=still.open_session("alice", "bot", "support")) as running:
         assert running.stdin is not None
