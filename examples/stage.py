@@ -7,6 +7,7 @@ about: not after a step that failed, and not after Ctrl-C.
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -250,10 +251,21 @@ def _config(stage: Stage, orders: str, more: str) -> str:
 
 
 def free_ports(*names: str) -> Mapping[str, int]:
-    """A port for each name, that nobody listens on now."""
+    """A port for each name, that nobody listens on now.
+
+    Below those that a system takes for outgoing connections (Linux: 32768 and up): one of those may be taken
+    a moment later.
+    """
+    ports: dict[str, int] = {}
     with ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
-        return {name: int(each.getsockname()[1]) for name, each in zip(names, listeners, strict=True)}
+        while len(ports) < len(names):
+            port = 10_000 + secrets.randbelow(22_000)
+            try:
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            ports[names[len(ports)]] = port
+    return ports
 
 
 @contextmanager

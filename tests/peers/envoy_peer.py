@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
+from free_port import free_port
 from peers import INSTALL_S, LIMIT_S, without
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ async def envoy(folder: Path, *, broker: str, service: str, basic: str) -> Async
         basic: by which it proves to be the gateway.
     """
     program = await anyio.to_thread.run_sync(install)
-    port = _free_port()
+    port = free_port()
     text = CONFIG.read_text(encoding="utf-8")
     for before, after in (
         (r"\b8080\b", str(port)),
@@ -90,9 +90,3 @@ async def _listens(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -1,7 +1,6 @@
 """A broker whose issuer identifier is where it listens, and `oauth4webapi` as its client."""
 
 import json
-import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,16 +9,11 @@ from typing import Any
 
 import anyio
 from broker_process import Backend, Place, Served, modern_post, serve_backend, start_broker
+from free_port import free_port
 from peers import Peers
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
-
-
-def free_port() -> int:
-    """Free a moment ago: a client that reads metadata wants to find the issuer where it says that it is."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,7 @@ class OAuth:
 @asynccontextmanager
 async def broker_at_its_issuer(folder: Path, text: str) -> AsyncGenerator[Served]:
     """A running broker; `{issuer}` in the text is where it listens."""
+    # A client that reads metadata wants to find the issuer where it says that it is.
     port = free_port()
     async with serve_backend(Backend()) as backend:
         place = Place(folder=folder, backend=backend)

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import anyio
 import httpx2
 import pytest
 from broker_process import TOOLS, Place, Served, run_command
+from free_port import free_port
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -41,11 +41,6 @@ def run(text: str) -> dict[str, Any]:
     page: dict[str, Any] = {"__name__": "docs"}
     exec(compile(text, "docs/proof-of-possession.md", "exec"), page)
     return page
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def test_the_session_of_the_page_is_good_for_its_client_and_for_nobody_else(

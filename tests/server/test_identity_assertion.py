@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import socket
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ import pytest
 import toml_parts
 from broker_process import LIMIT_S, Backend, Place, Served, serve_backend, start_broker
 from foreign_issuer import ForeignIssuer, JwksServer
+from free_port import free_port
 from mcp import Client
 from mcp.client.auth import OAuthTokenError
 from mcp.client.auth.extensions.identity_assertion import IdentityAssertionOAuthProvider
@@ -136,14 +136,6 @@ async def scene(folder: Path) -> AsyncGenerator[Scene]:
                 yield Scene(served=served, issuer=issuer, idp=idp, ci=ci, signer=signer, asked=[])
             finally:
                 assert served.end() == 0
-
-
-def free_port() -> int:
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def test_the_sdks_client_finds_the_token_endpoint_asserts_and_calls_a_tool(tmp_path: Path) -> None:
