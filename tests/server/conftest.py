@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 from broker_process import Backend, Place, Served, serve_backend, start_broker
+from holders import Holders, holders, started
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,17 @@ def served(shared: Served) -> Served:
     backend.abandoned.clear()
     backend.release = anyio.Event()
     return shared
+
+
+@pytest.fixture(scope="module")
+async def holding(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
+    """A broker whose backends are clients of it, and one backend for both, for a module."""
+    async with started(tmp_path_factory.mktemp("holding")) as served:
+        yield served
+
+
+@pytest.fixture
+async def held(holding: Served) -> AsyncGenerator[Holders]:
+    """Who holds tokens of it, with a session of its own."""
+    async with holders(holding) as found:
+        yield found

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import pytest
 from broker_process import LIMIT_S, Place, Served
-from holders import ORDERS, STOCK, TOOLS, Holders, holders, started
+from holders import ORDERS, STOCK, TOOLS, Holders, holders
 from proof_client import ProofKey
 from starlette.types import Scope
 
@@ -34,18 +34,6 @@ NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/loca
 ISSUER = "http://127.0.0.1:8700"
 REFUND: dict[str, Any] = {"order_id": "42", "amount": 40, "note": "late"}
 BODY = b'{"amount":40,"note":"late"}'
-
-
-@pytest.fixture(scope="module")
-async def holding(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
-    async with started(tmp_path_factory.mktemp("holding")) as served:
-        yield served
-
-
-@pytest.fixture
-async def held(holding: Served) -> AsyncGenerator[Holders]:
-    async with holders(holding) as found:
-        yield found
 
 
 def basic(named: tuple[str, str]) -> str:

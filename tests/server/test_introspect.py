@@ -4,14 +4,14 @@ import base64
 import json
 import secrets
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
 import anyio
 import httpx2
 import jwt
 import pytest
 from broker_process import Place, Served, run_command
-from holders import NIGHTLY, ORDERS, STOCK, TOOLS, Holders, holders, started
+from holders import NIGHTLY, ORDERS, STOCK, TOOLS, Holders, holders
 
 from broker.canonical import digest
 from broker.request import EMPTY_BODY_SHA256
@@ -20,18 +20,6 @@ pytestmark = pytest.mark.anyio
 
 Serve = Callable[..., Served]
 JWT = "application/token-introspection+jwt"
-
-
-@pytest.fixture(scope="module")
-async def holding(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
-    async with started(tmp_path_factory.mktemp("holding")) as served:
-        yield served
-
-
-@pytest.fixture
-async def held(holding: Served) -> AsyncGenerator[Holders]:
-    async with holders(holding) as found:
-        yield found
 
 
 def claims_of(token: str) -> dict[str, object]:

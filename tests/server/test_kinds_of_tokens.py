@@ -13,7 +13,7 @@ import pytest
 import toml_parts
 from broker_process import Backend, Place, Served, modern_post, serve_backend, start_broker
 from foreign_issuer import ISS, ForeignIssuer
-from holders import ORDERS, TOOLS, Holders, client, holders
+from holders import ORDERS, TOOLS, Holders, client
 from proof_client import ProofKey
 
 from broker.errors import Rejected
@@ -61,12 +61,6 @@ async def holding(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Se
         served = await anyio.to_thread.run_sync(start_broker, place)
         yield served
         await anyio.to_thread.run_sync(served.end)
-
-
-@pytest.fixture
-async def held(holding: Served) -> AsyncGenerator[Holders]:
-    async with holders(holding) as found:
-        yield found
 
 
 def signed_by_corp(typ: str | None = "JWT", **changed: Any) -> str:

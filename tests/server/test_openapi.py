@@ -3,7 +3,6 @@
 import base64
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import httpx2
 import jsonschema
 import pytest
 from broker_process import Served
-from holders import ORDERS, holders, started
+from holders import ORDERS, holders
 from proof_client import ProofKey
 
 from broker.chain import Chain, Principal
@@ -24,12 +23,6 @@ CHECKS = (
     "response_headers_conformance", "response_schema_conformance", "ignored_auth",
 )  # fmt: skip
 """Not those of schemathesis that ask for 4xx for an unknown parameter: RFC 6749 §3.2 has it passed over."""
-
-
-@pytest.fixture(scope="module")
-async def holding(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
-    async with started(tmp_path_factory.mktemp("holding")) as served:
-        yield served
 
 
 async def test_every_route_of_a_client_is_described_and_every_one_that_is_described_is_there(

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
 import anyio
 import httpx2
@@ -10,21 +10,9 @@ import pytest
 import toml_parts
 from broker_process import Place, Served, modern_post
 from foreign_issuer import ISS, ForeignIssuer, JwksServer
-from holders import NIGHTLY, ORDERS, STOCK, TOOLS, Holders, holders, started
+from holders import NIGHTLY, ORDERS, STOCK, TOOLS, Holders, holders
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def holding(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
-    async with started(tmp_path_factory.mktemp("holding")) as served:
-        yield served
-
-
-@pytest.fixture
-async def held(holding: Served) -> AsyncGenerator[Holders]:
-    async with holders(holding) as found:
-        yield found
 
 
 async def revoke(
