@@ -483,3 +483,10 @@ def test_of_a_part_of_a_session_it_says_what_was_handed_on(alice: str, capsys: S
     status, found = told(capsys, "--as", child, "orders_refund", json.dumps(REFUND))
     assert (status, found["code"]) == (1, "tool.not_granted")
     assert found["limits"][0]["tools"] == ["orders_get"]
+
+
+@pytest.mark.parametrize("who", ["a" * 300, "\u00e4" * 200], ids=["ASCII", "not ASCII"])
+def test_an_id_that_is_too_long_for_a_file_is_an_unknown_session(alice: str, capsys: Said, who: str) -> None:
+    del alice
+    assert main(["explain", "--as", who, "orders_get"]) == 1
+    assert "[session.unknown]" in "".join(capsys.readouterr())

@@ -181,6 +181,13 @@ def test_a_mistake_is_told_with_what_would_be_right(here: Path, capsys: Said, wo
         assert f"see `{command} --help`" in said.err
 
 
+@pytest.mark.parametrize("command", ["session", "log", "keys"])
+def test_the_first_page_names_every_action_of_a_command(command: str) -> None:
+    words = re.findall(r"[a-z]+", COMMANDS[command])
+    named = {"make" if action == "secret" else action for action in below(PAGES[f"broker {command}"])}
+    assert named <= set(words)
+
+
 def test_no_command_is_answered_with_the_page(capsys: Said) -> None:
     assert main([]) == 2
     assert capsys.readouterr().out.startswith("usage: broker ")

@@ -17,6 +17,7 @@ from broker.authenticate import Authenticator
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant
 from broker.cli.parser import config_option, describe
+from broker.cli.private_file import names_a_file
 from broker.errors import Code, LogUnavailable, Rejected, Usage
 from broker.explain import Considered, Explanation, Used, explain
 from broker.jws import MAX_BYTES, parse_json_strict
@@ -156,7 +157,7 @@ async def _session(who: str, catalog: Catalog, store: Path, now_ms: int) -> Sess
 
 
 def _or_a_file(who: str) -> str:
-    return f"; a credential in a file is --as @{plain(who, 40)}" if Path(who).is_file() else ""
+    return f"; a credential in a file is --as @{plain(who, 40)}" if names_a_file(who) else ""
 
 
 def _credential(who: str) -> str:

@@ -34,6 +34,14 @@ def read_private(path: Path) -> str:
         raise Usage(f"cannot read the credential from {path}: it is not ASCII") from None
 
 
+def names_a_file(text: str) -> bool:
+    """Whether somebody wrote the name of a file there. What is too long for a name is none."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def private_file(path: Path) -> Generator[TextIO]:
     """A new file of the owner's alone, that stands in the place of `path` once it is whole."""

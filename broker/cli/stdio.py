@@ -12,12 +12,10 @@ from pathlib import Path
 import anyio
 
 from broker.cli.parser import config_option, describe
-from broker.cli.private_file import read_private
+from broker.cli.private_file import names_a_file, read_private
 from broker.errors import Usage
 from broker.server.over_stdio import stdio
 from broker.server.quiet import quiet_logs
-
-_MAX_NAME = 255
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +56,7 @@ def _credential() -> str:
         raise Usage(
             "no credential: set BROKER_CREDENTIAL, or BROKER_CREDENTIAL_FILE; `broker session open` gives one"
         )
-    # A credential has more characters than a file's name may have.
-    if file is None and len(text) <= _MAX_NAME and Path(text).is_file():
+    if file is None and names_a_file(text):
         raise Usage("BROKER_CREDENTIAL is the credential itself; its file goes into BROKER_CREDENTIAL_FILE")
     return text.strip()
 

@@ -319,3 +319,10 @@ def test_a_call_while_the_log_cannot_be_written_is_refused_and_may_be_tried_agai
     result = answers[2]["result"]
     assert result["isError"] is True
     assert result["_meta"] == {"broker/code": "log.unavailable", "broker/retryable": True}
+
+
+def test_a_credential_that_is_too_long_for_a_file_is_refused_as_a_credential(still: Place) -> None:
+    with process(still, BROKER_CREDENTIAL="\u00e4" * 200) as running:
+        _, err = running.communicate(timeout=LIMIT_S)
+    assert running.returncode == 1
+    assert "[credential.malformed]" in err.decode()
