@@ -6,11 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from broker_process import Place, Served, run_command
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from broker.errors import Code
 
@@ -34,11 +31,7 @@ async def test_the_page_hands_on_and_the_log_tells_of_it(
     opening, itself, redeeming, listing = COMMANDS
     run_command(*shlex.split(opening)[1:])
     run_command(*shlex.split(itself)[1:])
-    names: dict[str, Any] = {
-        "httpx2": httpx2,
-        "Client": Client,
-        "streamable_http_client": streamable_http_client,
-    }
+    names: dict[str, Any] = {}
     exec(compile(AGENT, "docs/delegation.md", "exec"), names)
     credential = (place.folder / "orchestrator.credential").read_text().strip()
     code = await names["hand_on"](served.url, credential)

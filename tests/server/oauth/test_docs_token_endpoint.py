@@ -12,7 +12,7 @@ from little_broker import catalog_of
 from token_parts import ISSUER, TOOLS, TokenBroker, token_broker
 
 from broker.errors import Code, Rejected
-from broker.exchange import DETAIL_TYPES, REQUESTED_TYPES, TAKEN_TYPES
+from broker.exchange import CLAIM_CODE, DETAIL_TYPES, REQUESTED_TYPES, TAKEN_TYPES
 from broker.server.oauth.answers import BROKEN, UNAVAILABLE, refusal_of
 from broker.server.oauth.clients import MAX_ASSERTION_S
 from broker.server.oauth.form import MAX_BODY, REPEATED
@@ -78,6 +78,7 @@ def test_the_parameters_and_the_bounds_of_the_page_are_those_of_the_code() -> No
     }  # fmt: skip
     for kind in (*TAKEN_TYPES, *REQUESTED_TYPES):
         assert f"`{kind.rpartition(':')[2]}`" in PAGE
+    assert f"`{CLAIM_CODE}`" in PAGE
     for kind in DETAIL_TYPES:
         assert f"`{kind}`" in PAGE
     assert (MAX_BODY, MAX_ASSERTION_S) == (64 * 1024, 5 * 60)
