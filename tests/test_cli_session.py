@@ -150,6 +150,7 @@ def test_where_the_log_cannot_be_written_there_is_no_credential(here: Path, caps
         pytest.param(("--agent", "a\x1b[2J"), "cannot be printed", id="an agent that clears the screen"),
         pytest.param(("--agent", "a" * 513), "longer than 512", id="a very long agent"),
         pytest.param(("--acr", ""), "--acr", id="an empty acr"),
+        pytest.param(("--acr", "aal9"), "aal1, aal2, aal3", id="an acr that no tool can ask for"),
         pytest.param(("--config", "missing.toml"), "missing.toml", id="no such file"),
         pytest.param(("--to", "missing/credential"), "cannot write", id="no such folder"),
         pytest.param(("--to", "."), "directory", id="a folder"),

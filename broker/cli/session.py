@@ -65,7 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--for", required=True, dest="lifetime", metavar="TIME", help="90s, 30m, 8h, 7d: 1 minute to 30 days"
     )
     opening.add_argument(
-        "--acr", metavar="ACR", help="how sure it is who the subject is, for tools that ask (default: unsaid)"
+        "--acr",
+        metavar="ACR",
+        help="how sure it is who the subject is, for tools that ask: aal1, aal2 or aal3 (default: unsaid)",
     )
     opening.add_argument(
         "--tenant",

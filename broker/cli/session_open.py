@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 
+from broker.assurance import ASSURANCE
 from broker.catalog import Catalog
 from broker.chain import Chain, Principal, principal_name
 from broker.cli.private_file import private_file
@@ -89,13 +90,15 @@ def _wish(arguments: argparse.Namespace, catalog: Catalog) -> _Wish:
     agent: str | None = None
     if arguments.agent is not None:
         agent = principal_name(arguments.agent, "--agent", Code.USAGE)
-    acr = None if arguments.acr is None else principal_name(arguments.acr, "--acr", Code.USAGE)
+    if arguments.acr not in (None, *ASSURANCE):
+        # It would be kept, and never be enough for any tool.
+        raise Usage(f"--acr is one of {', '.join(ASSURANCE)}, from weak to strong")
     return _Wish(
         subject=subject,
         agent=None if agent == subject else agent,
         roles=roles,
         seconds=_seconds(arguments.lifetime),
-        acr=acr,
+        acr=arguments.acr,
         tenant=tenant,
         auth_time=now_ms() // 1000 if arguments.auth_time == "now" else None,
         jkt=None if arguments.bind is None else _thumbprint(arguments.bind),

@@ -65,7 +65,7 @@ async def test_nobody_else_revokes_a_call_token_and_nobody_hears_whether_it_was_
         await revoke(held, token, STOCK),
         await revoke(held, token, NIGHTLY),
         await revoke(held, token, subject_token=other),
-        await revoke(held, "no token at all"),
+        await revoke(held, "no-token-at-all"),
         await revoke(held, token[:-8] + "AAAAAAAA", ORDERS),
         await revoke(held, held.credential[:-8] + "AAAAAAAA"),
     ]
@@ -89,6 +89,18 @@ async def test_a_kind_that_ends_by_itself_is_not_revoked_and_no_token_is_no_requ
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
     answer = await held.http.post("/revoke", data={"token_type_hint": "access_token"})
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+async def test_a_token_with_the_end_of_its_file_is_not_said_to_be_revoked(held: Holders) -> None:
+    token = await held.token()
+    for form in (
+        {"token": f"{held.credential}\n"},
+        {"token": token, "subject_token": f"{held.credential}\n"},
+    ):
+        answer = await held.http.post("/revoke", data=form)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+        assert "the end of a line" in answer.json()["error_description"]
+    assert await held.is_active(token)
 
 
 async def test_while_it_cannot_be_told_whose_a_credential_is_nobody_hears_that_it_is_revoked(

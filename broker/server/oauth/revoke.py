@@ -95,13 +95,18 @@ class RevocationEndpoint:
            (RFC 7009 §2.2), so that nobody can try here which tokens are good. The log has the reason.
 
         Raises:
-            Rejected: `exchange.malformed`: there is no token; `credential.keys_unavailable`: nobody can tell
-                now whether it is good, and it may be (RFC 7009 §2.2.1: 503).
+            Rejected: `exchange.malformed`: there is no token, or what has a blank in it and so is none;
+                `credential.keys_unavailable`: nobody can tell now whether it is good, and it may be
+                (RFC 7009 §2.2.1: 503).
             LogUnavailable: nothing was revoked (the same).
         """
         token = asked.form.one("token")
         if not token:
             raise Rejected(Code.EXCHANGE_MALFORMED, "`token` is missing")
+        for name in ("token", "subject_token"):
+            # A file's last line end, mostly. To answer that it is revoked would leave it good.
+            if any(map(str.isspace, asked.form.one(name))):
+                raise Rejected(Code.EXCHANGE_MALFORMED, f"`{name}` has a blank or the end of a line in it")
         try:
             kind, ours, once = _claimed(token, self.catalog())
             if kind in UNSUPPORTED or once:
