@@ -39,6 +39,16 @@ def test_every_mistake_is_a_line_with_its_place_and_the_end_is_1() -> None:
     assert last == f"{path} has 6 mistake(s)"
 
 
+def test_a_file_that_is_named_as_for_every_other_command_is_the_one_that_is_checked() -> None:
+    done = check("--config", HOSTILE / "missing-backend.toml")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("missing-backend.toml has 1 mistake(s)\n")
+    assert check("--config", ROOT / "tools.toml").returncode == 0
+    both = check(ROOT / "tools.toml", "--config", HOSTILE / "missing-backend.toml")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "give one of them [usage]" in both.stderr
+
+
 def test_programs_get_the_mistakes_as_json() -> None:
     done = check(HOSTILE / "missing-backend.toml", "--json")
     assert (done.returncode, done.stderr) == (1, "")

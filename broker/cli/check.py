@@ -8,7 +8,7 @@ from pathlib import Path
 from broker.canonical import canonical_json
 from broker.catalog import Catalog, Grant, Role
 from broker.cli.parser import describe
-from broker.errors import CatalogInvalid
+from broker.errors import CatalogInvalid, Usage
 from broker.plain_text import plain
 from broker.policy import fits, names
 from broker.tools_toml import load
@@ -20,21 +20,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         examples="broker check\nbroker check /etc/broker/tools.toml --json",
         exits="0 the file is good, 1 it has mistakes, 2 it cannot be read",
     )
-    parser.add_argument(
-        "file",
-        nargs="?",
-        type=Path,
-        default=Path("tools.toml"),
-        metavar="FILE",
-        help="the file (default: %(default)s)",
-    )
-    parser.add_argument("--config", dest="file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the file (default: tools.toml)")
+    # As for every other command. A dest of its own: the default of a FILE that is missing would win over it.
+    parser.add_argument("--config", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="the mistakes as a JSON list, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.file and arguments.config:
+        raise Usage("FILE and --config are the same: give one of them")
     try:
-        catalog = load(arguments.file)
+        catalog = load(arguments.file or arguments.config or Path("tools.toml"))
     except CatalogInvalid as invalid:
         if not arguments.json:
             raise
