@@ -35,6 +35,8 @@ DETAIL_TYPES = ("tool_call", "delegation")
 MAX_PARAMETER = 4096
 """Characters of a parameter that is neither a token nor `authorization_details`."""
 
+NO_SUCH_TARGET = "a target is named that there is no token for: write a backend's `audience`, to the letter"
+
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 # RFC 3986 §4.3: an absolute URI has no fragment. `urlsplit` drops blanks and line ends without a word.
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
@@ -125,14 +127,14 @@ def exchange_request(parameters: Parameters) -> ExchangeRequest:
     subject_token_type = _one(parameters, "subject_token_type")
     if subject_token_type not in TAKEN_TYPES | {CLAIM_CODE}:
         problem = "is missing" if not subject_token_type else "is of a kind that is not taken here"
-        raise _malformed(f"`subject_token_type` {problem}")
+        raise _malformed(f"`subject_token_type` {problem}: write {ACCESS_TOKEN}")
     # 2. Actor.
     actor_token = _one(parameters, "actor_token") or None
     actor_token_type = _one(parameters, "actor_token_type") or None
     if (actor_token is None) != (actor_token_type is None):
         raise _malformed("`actor_token` and `actor_token_type` come together or not at all")
     if actor_token_type is not None and actor_token_type not in TAKEN_TYPES:
-        raise _malformed("`actor_token_type` is of a kind that is not taken here")
+        raise _malformed(f"`actor_token_type` is of a kind that is not taken here: write {ACCESS_TOKEN}")
     # 3. Targets.
     resources = tuple(parameters.get("resource", ()))
     audiences = tuple(parameters.get("audience", ()))
@@ -145,7 +147,9 @@ def exchange_request(parameters: Parameters) -> ExchangeRequest:
     # 5. Kind.
     requested = _one(parameters, "requested_token_type") or ACCESS_TOKEN
     if requested not in REQUESTED_TYPES:
-        raise _malformed("`requested_token_type` is of a kind that is not issued here")
+        raise _malformed(
+            f"`requested_token_type` is of a kind that is not issued here: write {ACCESS_TOKEN}, or nothing"
+        )
     return ExchangeRequest(
         subject_token=subject_token,
         subject_token_type=subject_token_type,
@@ -195,7 +199,7 @@ def target_of(request: ExchangeRequest, catalog: Catalog) -> Target:
         if backend is None and name in request.audiences:
             backend = catalog.backends.get(name)
         if backend is None:
-            raise Rejected(Code.EXCHANGE_TARGET, "a target is named that there is no token for")
+            raise Rejected(Code.EXCHANGE_TARGET, NO_SUCH_TARGET)
         found[backend.name] = backend
     if not found:
         raise Rejected(Code.EXCHANGE_TARGET, "no target is named: say `resource` or `audience`")
@@ -290,7 +294,7 @@ def _seconds(value: Json) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 < value <= _MAX_LIFE_S:
-        raise _details("`expires_in` is not a number of seconds")
+        raise _details(f"`expires_in` is not a whole number of seconds from 1 to {_MAX_LIFE_S}")
     return value
 
 
@@ -325,7 +329,7 @@ def exchange_response(
 def _one(parameters: Parameters, name: str) -> str:
     values = parameters.get(name, ())
     if len(values) > 1:
-        raise _malformed("a parameter stands there twice")
+        raise _malformed(f"`{name}` stands there twice")
     value = values[0] if values else ""
     if len(value) > MAX_PARAMETER and name not in {"subject_token", "actor_token", "authorization_details"}:
         raise _malformed(f"`{name}` is longer than {MAX_PARAMETER} characters")

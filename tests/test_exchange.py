@@ -150,6 +150,29 @@ def test_details_that_are_no_json_of_one_reading_are_refused(text: str) -> None:
         details(text)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"subject_token_type": "access_token"}, f"write {ACCESS_TOKEN}"),
+        ({"actor_token": "d.e.f", "actor_token_type": "jwt"}, f"write {ACCESS_TOKEN}"),
+        ({"requested_token_type": "access_token"}, f"write {ACCESS_TOKEN}"),
+        ({"subject_token": ["a.b.c", "a.b.c"]}, "`subject_token` stands there twice"),
+        (
+            {"authorization_details": '[{"type": "delegation", "expires_in": 99999999}]'},
+            "a whole number of seconds from 1 to 2592000",
+        ),
+    ],
+)
+def test_what_is_refused_is_told_with_what_would_be_right(changed: dict[str, Any], says: str) -> None:
+    with pytest.raises(Rejected, match=says):
+        asked(**changed)
+
+
+def test_an_unknown_target_is_told_what_names_one() -> None:
+    with pytest.raises(Rejected, match="write a backend's `audience`, to the letter"):
+        target_of(asked(resource="http://127.0.0.1:8701"), catalog_of())
+
+
 def test_no_token_and_no_argument_is_shown_by_a_repr() -> None:
     request = asked(
         subject_token="secret-subject", actor_token="secret-actor", actor_token_type=JWT,

@@ -10,6 +10,7 @@ from broker.errors import Code, Rejected
 from broker.exchange import (
     CLAIM_CODE,
     DETAIL_TYPES,
+    NO_SUCH_TARGET,
     TXN_TOKEN,
     ExchangeRequest,
     Target,
@@ -146,7 +147,7 @@ class Exchanges:
             if target != "broker":
                 return await self._call_token(request, session, target, asked)
             if self._children is None:
-                raise Rejected(Code.EXCHANGE_TARGET, "a target is named that there is no token for")
+                raise Rejected(Code.EXCHANGE_TARGET, NO_SUCH_TARGET)
             return await self._children(request, session, asked)
 
     async def _call_token(

@@ -137,7 +137,8 @@ def parse_form(body: bytes) -> Form:
             raise _malformed("a part of the body is not NAME=VALUE")
         name = written if written in _NAMES else decode_component(written)
         if name in seen and name not in REPEATED:
-            raise _malformed("a parameter stands there twice")
+            # No name that a stranger made up is said back.
+            raise _malformed(f"{f'`{name}`' if name in _NAMES else 'a parameter'} stands there twice")
         seen.add(name)
         value = _WRITTEN.get(rest) or decode_component(rest)
         if value:

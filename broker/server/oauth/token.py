@@ -33,7 +33,8 @@ class Grants:
             raise Rejected(Code.EXCHANGE_MALFORMED, "`grant_type` is missing")
         flow = self._flows.get(grant_type)
         if flow is None:
-            raise Rejected(Code.EXCHANGE_GRANT_TYPE, "the grant type is not one that is taken here")
+            known = ", ".join(self._flows)
+            raise Rejected(Code.EXCHANGE_GRANT_TYPE, f"`grant_type` is not one that is taken here: {known}")
         return await flow(asked)
 
 

@@ -169,6 +169,11 @@ def test_details_may_say_where_and_how_if_it_is_so(
 # ── what is refused ─────────────────────────────────────────────────────────
 
 
+def test_a_grant_type_that_is_none_is_told_with_those_that_are(broker: TokenBroker, credential: str) -> None:
+    said = refused(broker.exchange(credential, grant_type="token-exchange"), "unsupported_grant_type")
+    assert "urn:ietf:params:oauth:grant-type:token-exchange" in said["error_description"]
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "code"),
     [

@@ -45,5 +45,12 @@ def test_two_parameters_may_stand_there_several_times(name: str, values: list[st
         parse_form(body.replace(name, "scope").encode())
 
 
+def test_what_stands_there_twice_is_named_where_the_name_is_no_strangers() -> None:
+    with pytest.raises(Rejected, match="`scope` stands there twice"):
+        parse_form(b"scope=a&scope=b")
+    with pytest.raises(Rejected, match="a parameter stands there twice"):
+        parse_form(b"made-up=a&made-up=b")
+
+
 def test_no_repr_shows_a_value() -> None:
     assert "secret" not in repr(parse_form(b"subject_token=" + quote_plus("a secret").encode()))
