@@ -94,12 +94,12 @@ class IntrospectionSpends:
                 with anyio.fail_after(TRY_S):
                     status, body = await self._ask(opened, form)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                problem = f"the broker does not answer: {type(error).__name__}"
+                problem = f"the broker does not answer at {self._url}: {type(error).__name__}"
                 continue
             if status == _OK:
                 # 3. Yes.
                 return _verdict(body, claims)
-            problem = f"the broker answers with status {status}"
+            problem = f"the broker answers with status {status} at {self._url}"
             if status == _UNAUTHORIZED:
                 problem = f"the broker does not take the secret of the client {self._client!r}"
                 opened.basic = None  # there may be another one in its file
@@ -140,12 +140,14 @@ class IntrospectionSpends:
             if opened.basic is None:
                 secret = self._secret
                 if isinstance(secret, Path):
-                    secret = (await _read(partial(secret.read_text, encoding="utf-8"))).strip()
+                    secret = (await _read(secret, partial(secret.read_text, encoding="utf-8"))).strip()
                 # RFC 6749 §2.3.1: form-encoded each, then joined.
                 pair = f"{quote_plus(self._client)}:{quote_plus(secret)}"
                 opened.basic = f"Basic {b64encode(pair.encode()).decode()}"
             if opened.session is None:
-                trusted = await _read(partial(ssl.create_default_context, cafile=self._ca_file))
+                trusted = await _read(
+                    self._ca_file, partial(ssl.create_default_context, cafile=self._ca_file)
+                )
                 opened.session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=4.0, ssl=trusted),
                     cookie_jar=aiohttp.DummyCookieJar(),
@@ -157,14 +159,13 @@ class IntrospectionSpends:
 _T = TypeVar("_T")
 
 
-async def _read(files: Callable[[], _T]) -> _T:
+async def _read(name: str | Path | None, files: Callable[[], _T]) -> _T:
     """What a file gives, read beside the loop."""
     try:
         return await run_sync(files)
     except (OSError, ValueError) as error:
-        raise _unavailable(
-            f"the client's secret, or the authorities, cannot be read: {type(error).__name__}"
-        ) from None
+        what = "the system's authorities" if name is None else f"the file {name}"
+        raise _unavailable(f"{what} cannot be read: {type(error).__name__}") from None
 
 
 def _verdict(body: bytes, claims: CallClaims) -> bool:

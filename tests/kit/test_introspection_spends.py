@@ -173,6 +173,20 @@ async def test_a_secret_that_was_replaced_is_read_again_and_a_wrong_one_passes_n
         assert await verdict(verifier, await held.token()) is Code.SPENDS_UNAVAILABLE
 
 
+async def test_a_log_says_which_file_and_which_address_did_not_do(held: Holders, tmp_path: Path) -> None:
+    token = await held.token()
+    file = tmp_path / "orders.secret"
+    async with replica(held, by=(ORDERS[0], file)) as verifier:
+        with pytest.raises(Rejected, match=rf"the file {file} cannot be read: FileNotFoundError"):
+            await verifier.verify(token, action="orders:read", method="GET", target="/orders/42")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        async with replica(held, url=url) as verifier:
+            with pytest.raises(Rejected, match=f"does not answer at {url}/introspect: "):
+                await verifier.verify(token, action="orders:read", method="GET", target="/orders/42")
+
+
 # ── whatever else may answer at that URL ────────────────────────────────────
 
 Answers = Callable[[web.Request], Awaitable[web.StreamResponse]]
