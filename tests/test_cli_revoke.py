@@ -255,6 +255,18 @@ def test_where_no_issuer_is_declared_a_name_is_the_brokers_own(here: Path, capsy
     }
 
 
+def test_who_opens_a_session_for_somebody_revoked_is_told_where_that_is_seen(
+    here: Path, capsys: Said
+) -> None:
+    (here / "tools.toml").write_text(CONFIG)
+    keep(session("a", "alice", "bot", iss=BROKER, issuer="broker"))
+    told(capsys, "subject", "alice")
+    assert main(["session", "open", "--subject", "alice", "--for", "5m"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "was revoked; see `broker revoke list` [session.revoked]" in said.err
+
+
 def test_a_file_with_mistakes_keeps_nobody_from_revoking(here: Path, capsys: Said) -> None:
     (here / "tools.toml").write_text(WITH_CORP + "\n[tools.broken]\nnonsense = 1\n")
     assert main(["check"]) == 1

@@ -170,6 +170,9 @@ async def _open_session(catalog: Catalog, wish: _Wish) -> tuple[Session, str]:
     async with Store.open(Path(catalog.broker.store), origin=log_origin(issuer), now_ms=now_ms) as store:
         kept = await store.open_session(session, opened_record(session, catalog=catalog.digest))
     if isinstance(kept, Unmet):
-        raise rejection(kept)
+        refusal = rejection(kept)
+        if kept is Unmet.PRINCIPAL_REVOKED:
+            raise Rejected(refusal.code, f"{refusal.message}; see `broker revoke list`")
+        raise refusal
     # 2. Signed.
     return session, await SessionSigner(keys=keys)(session, iss=issuer)

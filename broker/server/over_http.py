@@ -1,6 +1,8 @@
 """`broker serve`: the HTTP doors on a socket, until somebody says that it is enough."""
 
+import errno
 import gc
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -131,6 +133,11 @@ def _bind(at: Listen) -> socket.socket:
     try:
         listener = socket.create_server((at.host, at.port), family=family, backlog=2048)
     except OSError as error:
-        raise Usage(f"cannot listen on {at.host} port {at.port}: {error.strerror}") from error
+        # `create_server` adds the address to its text, which stands here already.
+        why = os.strerror(error.errno) if error.errno else str(error)
+        hint = (
+            "; another broker may run: stop it, or give --listen" if error.errno == errno.EADDRINUSE else ""
+        )
+        raise Usage(f"cannot listen on {at.host} port {at.port}: {why}{hint}") from error
     listener.setblocking(False)  # noqa: FBT003 - the standard library's own
     return listener

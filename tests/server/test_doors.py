@@ -317,6 +317,22 @@ def test_a_start_that_cannot_be_says_why(tmp_path: Path, arguments: list[str], s
     assert "listening on" not in done.stderr
 
 
+def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
+    place = Place(folder=tmp_path, backend=Backend(url="http://127.0.0.1:9"))
+    place.write()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*BROKER, "serve", "--config", place.config, "--listen", f"127.0.0.1:{port}"],
+            capture_output=True, text=True, check=False, timeout=LIMIT_S,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"broker serve: cannot listen on 127.0.0.1 port {port}: Address already in use; another broker may"
+        " run: stop it, or give --listen [usage]\n"
+    )
+
+
 async def test_the_start_stands_in_the_log_with_its_rules(place: Place, serve: Serve) -> None:
     serve()
     [loaded] = [record for record in place.records() if record["event"] == "catalog.loaded"]
