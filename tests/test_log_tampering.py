@@ -667,7 +667,7 @@ def test_where_it_cannot_tell_it_says_why_and_ends_with_2(log: WrittenLog, said:
     shutil.copy(log.store, newer)
     sqlite3.connect(newer).execute("PRAGMA user_version = 9").connection.close()
     for file, why in (
-        (log.folder / "missing.db", "cannot read the log"),
+        (log.folder / "missing.db", "missing.db: there is no such file"),
         (log.folder, "cannot read the log"),
         (empty, "no delegation log"),
         (log.folder / "foreign.db", "no delegation log"),
@@ -676,7 +676,7 @@ def test_where_it_cannot_tell_it_says_why_and_ends_with_2(log: WrittenLog, said:
     ):
         assert why in refused(said, *config, "--store", str(file))
     for checkpoint, why in (
-        (log.folder / "missing", "cannot read the checkpoints"),
+        (log.folder / "missing", "missing: No such file or directory [usage]"),
         (log.folder, "cannot read the checkpoints"),
         (empty, "no whole checkpoint"),
         (text, "no whole checkpoint"),
@@ -685,7 +685,9 @@ def test_where_it_cannot_tell_it_says_why_and_ends_with_2(log: WrittenLog, said:
         assert why in refused(said, *config, "--checkpoint", str(checkpoint))
     for key in ("", "x", "a+b+c", "name+00000000+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"):
         assert "verifier key" in refused(said, *config, "--key", key)
-    assert "missing.toml" in refused(said, "--config", str(log.folder / "missing.toml"))
+    missing = ("--config", str(log.folder / "missing.toml"))
+    assert "missing.toml" in refused(said, *missing)
+    assert "or give the log's key with --key" in refused(said, *missing, "--store", str(log.store))
     shutil.rmtree(log.folder / "keys")
     assert "give it with --key" in refused(said, *config)
 

@@ -238,7 +238,9 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[_Wi
 def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise Usage(f"cannot read the {what} in {path}: {error.strerror}") from error
+    except ValueError as error:
         raise Usage(f"cannot read the {what} in {path}: {error}") from error
 
 
@@ -285,7 +287,12 @@ def _read_witnesses(path: Path | None) -> list[_Witness]:
 def _verifier(arguments: argparse.Namespace, origin: str) -> LogVerifier:
     if arguments.key is not None:
         return LogVerifier.parse(arguments.key)
-    return LogVerifier(name=origin, key=log_public_key(places(arguments.config).keys))
+    try:
+        keys = places(arguments.config).keys
+    except Usage as error:
+        # Whoever was sent a copy of the log has no tools.toml, and needs none.
+        raise Usage(f"{error.message}; or give the log's key with --key") from error
+    return LogVerifier(name=origin, key=log_public_key(keys))
 
 
 def _progress() -> Callable[[int, int], None] | None:

@@ -111,7 +111,17 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
     except sqlite3.Error as error:
         if is_damage(error):
             raise LogTampered(f"{path} is damaged: {error}") from error
-        raise LogUnavailable(f"cannot read the log in {path}: {error}") from error
+        raise LogUnavailable(f"cannot read the log in {path}: {_why(path, error)}") from error
+
+
+def _why(path: Path, error: sqlite3.Error) -> str:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "there is no such file"
+    except OSError as unreachable:
+        return unreachable.strerror or str(error)
+    return str(error)
 
 
 def _at_rest(path: Path) -> tuple[int, int] | None:
