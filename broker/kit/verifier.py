@@ -191,12 +191,14 @@ class Verifier:
         self, claims: CallClaims, token: str, proofs: Sequence[str] | None, *, method: str, target: str
     ) -> None:
         if claims.jkt is None:
-            if self._require_proof or proofs is not None:
+            if self._require_proof:
+                raise Rejected(Code.TOKEN_PROOF, "bound to no key, and this service demands one")
+            if proofs is not None:
                 # RFC 9449 §7.1: nor is a proof taken where the token is bound to nothing.
-                raise Rejected(Code.TOKEN_PROOF, "bound to no key")
+                raise Rejected(Code.TOKEN_PROOF, "bound to no key: send it as Bearer, without a proof")
             return
         if proofs is None:
-            raise Rejected(Code.TOKEN_PROOF, "bound to a key, and shown as a bearer's")
+            raise Rejected(Code.TOKEN_PROOF, "bound to a key: send it as DPoP, with a proof")
         expected = Expected(
             htm=method, htu=self._url + target, now_s=int(self._now()), token=token, jkt=claims.jkt
         )

@@ -82,6 +82,17 @@ async def test_a_token_that_is_bound_to_nothing_is_not_taken_for_bound() -> None
     assert await code(verifier_of(broker), token, None) is None
 
 
+async def test_a_token_under_the_other_scheme_is_told_its_own() -> None:
+    broker, key = FakeBroker(), own_key()
+    free = broker.token(action="a:b", path="/orders/42")
+    bound = broker.token(action="a:b", path="/orders/42", cnf={"jkt": key.jkt})
+    for token, proofs, says in ((free, ["x.y.z"], "send it as Bearer"), (bound, None, "send it as DPoP")):
+        with pytest.raises(Rejected, match=says):
+            await verifier_of(broker).verify(
+                token, action="a:b", method="GET", target="/orders/42", proofs=proofs
+            )
+
+
 @pytest.mark.parametrize("bad", [bad for bad in bad_proofs() if not bad.broker], ids=lambda bad: bad.name)
 async def test_a_proof_with_one_thing_wrong_spends_nothing(bad: BadProof) -> None:
     broker, key = FakeBroker(), TheirKey()
