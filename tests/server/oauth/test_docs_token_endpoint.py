@@ -52,6 +52,21 @@ async def test_the_programs_of_the_page_do_what_it_says(broker: TokenBroker) -> 
     assert (await broker.served.place.record(event="ended", txn=record["txn"]))["outcome"] == "issued"
 
 
+@pytest.mark.anyio
+async def test_what_the_shell_sends_is_what_the_program_sends(broker: TokenBroker, tmp_path: Path) -> None:
+    session = await anyio.to_thread.run_sync(broker.session)
+    (tmp_path / "alice.credential").write_text(f"{session}\n")
+    (shell,) = snippets("sh")
+    shell = shell.replace("curl", "printf '%s\\0'")
+    done = await anyio.run_process(["bash", "-euc", shell], cwd=tmp_path)
+    url, *words = done.stdout.decode().split("\0")[:-1]
+    assert url == f"{ISSUER}/token"
+    assert set(words[::2]) == {"-d", "--data-urlencode"}
+    form = dict(word.split("=", 1) for word in words[1::2])
+    answer = await anyio.to_thread.run_sync(lambda: broker.post(form))
+    assert answer.json()["request"]["url"].endswith("/orders/42")
+
+
 def test_the_clients_of_the_page_are_a_good_catalog() -> None:
     own = TOOLS.partition("\n[clients.")[0].replace("{backend}", "http://127.0.0.1:9")
     catalog = catalog_of(own + "\n" + "\n".join(snippets("toml")))
