@@ -208,7 +208,17 @@ def check(
     if action is not None and claims.scope != action:
         raise Rejected(Code.TOKEN_ACTION, "for another action")
     if request is not None and claims.request != request:
-        raise Rejected(Code.TOKEN_REQUEST, "for another request: method, location or body differ")
+        raise another_request(claims.request, request.method, request.location, request.body_sha256)
+
+
+def another_request(
+    bound: RequestBinding, method: str | None, location: str | None, body_sha256: str | None
+) -> Rejected:
+    """Which parts are not the token's, not what they are: a location may name a person. None: not told."""
+    told = {"method": method, "location": location, "body": body_sha256}
+    own = {"method": bound.method, "location": bound.location, "body": bound.body_sha256}
+    parts = [name for name, value in told.items() if value is not None and value != own[name]]
+    return Rejected(Code.TOKEN_REQUEST, f"for another request: not the same {', '.join(parts)}")
 
 
 def keep_until_s(claims: CallClaims) -> int:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from broker.canonical import Json
 from broker.catalog import Backend, Catalog
-from broker.claims import TYP, CallClaims, check, claims_from_json, keep_until_s
+from broker.claims import TYP, CallClaims, another_request, check, claims_from_json, keep_until_s
 from broker.errors import Code, Rejected
 from broker.introspection import Told
 from broker.record import Event, Record
@@ -243,4 +243,4 @@ def _require_request(claims: CallClaims, told: Told) -> None:
         (told.body_sha256, bound.body_sha256),
     ):
         if one is not None and one != other:
-            raise Rejected(Code.TOKEN_REQUEST, "for another request: method, location or body differ")
+            raise another_request(bound, told.method, told.location, told.body_sha256)

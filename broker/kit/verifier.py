@@ -14,7 +14,7 @@ from broker.canonical import digest
 from broker.chain import Chain, Principal
 from broker.claims import CallClaims, check, claims_from_json
 from broker.dpop import Expected, check_proof
-from broker.errors import Code, Rejected
+from broker.errors import Code, Rejected, Usage
 from broker.jwks import FileKeys, KeySource, UrlKeys
 from broker.jws import parse_compact
 from broker.kit.spends import Spends, TokenSpends
@@ -238,6 +238,8 @@ class Verifier:
 def key_source(keys: KeySource | str | Path) -> KeySource:
     """The broker's public keys, from where they are. Raises Usage."""
     if isinstance(keys, str):
+        if "://" not in keys:
+            raise Usage(f"keys: a URL, or a Path to a file: Path({keys!a})")
         return UrlKeys(keys, algorithms=("ES256",), family="token")
     if isinstance(keys, Path):
         return FileKeys(keys, algorithms=("ES256",), family="token")

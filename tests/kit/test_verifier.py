@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given, strategies as st
 
 from broker.claims import CallClaims
-from broker.errors import Code, Rejected
+from broker.errors import Code, Rejected, Usage
 from broker.kit import UNSAFE_ANY_ACTION, MemorySpends, Verified, Verifier
 from broker.kit.testing import FakeBroker
 
@@ -247,7 +247,7 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("other", OTHER_REQUESTS.values(), ids=OTHER_REQUESTS.keys())
 async def test_a_token_is_for_one_request_to_the_byte(broker: FakeBroker, other: dict[str, Any]) -> None:
-    request = {
+    request: dict[str, Any] = {
         "method": "POST",
         "target": "/orders/42/refunds?dry=no",
         "body": BODY,
@@ -257,7 +257,12 @@ async def test_a_token_is_for_one_request_to_the_byte(broker: FakeBroker, other:
         action="orders:refund", method="POST", path="/orders/42/refunds", query="dry=no", body=BODY
     )
     verifier = broker.verifier()
-    assert await code_of(verifier, token, **request | other) is Code.TOKEN_REQUEST
+    with pytest.raises(Rejected) as caught:
+        await verifier.verify(token, **request | other)
+    assert caught.value.code is Code.TOKEN_REQUEST
+    # Its log says which part, and not what that was.
+    (part,) = {"location" if name == "target" else name for name in other}
+    assert caught.value.message == f"for another request: not the same {part}"
     # The attempt cost the owner nothing.
     assert await code_of(verifier, token, **request) is None
 
@@ -470,3 +475,9 @@ async def test_without_keys_nothing_is_taken(tmp_path: Any, clock: Clock, broker
         now=clock,
     )
     assert await code_of(verifier, broker.token(action=READ, path=PATH)) is Code.TOKEN_KEYS_UNAVAILABLE
+
+
+def test_a_file_of_keys_that_is_named_by_a_string_is_told_to_be_a_path() -> None:
+    spends = MemorySpends(unspent_since_s=0)
+    with pytest.raises(Usage, match=r"a URL, or a Path to a file: Path\('keys\.json'\)"):
+        Verifier(issuer="https://b.test", audience="https://o.test", keys="keys.json", spends=spends)
