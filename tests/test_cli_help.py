@@ -163,6 +163,11 @@ def test_asking_for_help_is_no_mistake(page: str, capsys: Said) -> None:
         pytest.param("log list --limit many", "--limit: invalid int value: 'many'", id="no number"),
         pytest.param("log list --limit 0", "--limit must be at least 1 [usage]", id="a page of nothing"),
         pytest.param("log list --since yesterday", "write a time as 2026-12-31", id="a time in words"),
+        pytest.param(
+            "session open --subject a --for 5m --auth-time today",
+            "there is no 'today': write now\n",
+            id="the only choice",
+        ),
         pytest.param("log show", "required: TXN", id="nothing to show"),
         pytest.param("keys list extra", "does not know what to do with 'extra'", id="one word too many"),
         pytest.param("session open", "required: --subject, --for", id="too little"),

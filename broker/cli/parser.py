@@ -46,7 +46,8 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(each) for each in action.choices]
-            near = _did_you_mean(str(value), known) or f": it is one of {', '.join(known)}"
+            few = f"it is one of {', '.join(known)}" if known[1:] else f"write {known[0]}"
+            near = _did_you_mean(str(value), known) or f": {few}"
             raise argparse.ArgumentError(action, f"there is no {str(value)!r}{near}")
 
 

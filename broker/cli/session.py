@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     opening.add_argument(
         "--tenant",
         metavar="TENANT",
-        help="whose session it is: of another nothing exists for it (default: nobody's)",
+        help="the session's tenant: it sees nothing of another one (default: none)",
     )
     opening.add_argument(
         "--auth-time",
