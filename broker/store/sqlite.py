@@ -298,6 +298,9 @@ class Store:
             answers = [error] * len(jobs)
         else:
             self._problem = None
+            if len(later) == MAX_BATCH:
+                # What is left of them must not wait for somebody's next call.
+                self._queue.put(None)
         if jobs:
             # One call into the loop for the whole batch; a loop that is gone has nobody who waits.
             with suppress(RuntimeError):

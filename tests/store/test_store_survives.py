@@ -23,7 +23,7 @@ from broker.store import history, sessions, wholeness
 from broker.store.connection import Connection, connect
 from broker.store.ledger import Append, Ask, Change, Ledger, body_of
 from broker.store.protocols import Entry, Offer, Unmet
-from broker.store.sqlite import Store
+from broker.store.sqlite import MAX_BATCH, Store
 
 WORKER = str(Path(__file__).with_name("worker.py"))
 
@@ -125,6 +125,21 @@ def test_an_end_that_could_not_be_written_is_written_once_the_disk_has_room(tmp_
     anyio.run(run)
     disk.unregister()
     assert read_all(path) == {("a", "allowed"), ("a", "ended")}
+
+
+def test_more_ends_than_one_transaction_takes_are_written_without_another_call(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    ends = {(f"many-{number}", "ended") for number in range(2 * MAX_BATCH + 1)}
+
+    async def run() -> None:
+        async with Store.open(path, origin="test", now_ms=lambda: NOW_MS) as store:
+            for txn, _ in ends:
+                store.append_soon(record("ended", txn=txn))
+            with anyio.fail_after(5):
+                while read_all(path) != ends:  # noqa: ASYNC110 - the writer is a thread, and tells nobody
+                    await anyio.sleep(0.02)
+
+    anyio.run(run)
 
 
 def test_a_file_that_may_not_grow_refuses_and_comes_back_by_itself(tmp_path: Path) -> None:
