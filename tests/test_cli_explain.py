@@ -411,6 +411,7 @@ def test_asking_a_broker_that_is_running_sees_its_last_record_and_changes_none(
         pytest.param(["orders_get", "--as", "@missing"], "cannot read a credential", id="no such file"),
         pytest.param(["orders_get", "--as", "@."], "cannot read a credential", id="a folder"),
         pytest.param(["orders_get", "--as", "@bytes"], "not UTF-8", id="a file of bytes"),
+        pytest.param(["delegate"], "`broker check` lists who may hand on", id="the broker's own tool"),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_neither_a_yes_nor_a_no(

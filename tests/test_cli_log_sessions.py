@@ -132,3 +132,27 @@ def test_what_became_of_sessions_is_a_line_each(store: Path, capsys: Said) -> No
     assert "\u202e" not in table
     assert main(["log", "show", "txn-1", "--store", str(store)]) == 0
     assert "delegated to helper by roles.support.delegate[0], as session child" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"to": "hepler"}, "refused to hand on to hepler: no [delegation.not_granted]"),
+        (
+            {"to": "helper\u202e", "rule": "roles.support.delegate[0]"},
+            "refused to hand on to helper\\u202e by roles.support.delegate[0]: no [delegation.not_granted]",
+        ),
+        ({"rule": "roles.support.grants[0]"}, "refused: no [delegation.not_granted]"),
+    ],
+)
+def test_what_was_not_handed_on_is_shown_with_to_whom_and_by_the_nearest_rule(
+    store: Path, capsys: Said, fields: dict[str, Json], told: str
+) -> None:
+    async def refuse() -> None:
+        async with Store.open(store, origin="x", now_ms=lambda: NOW_MS) as opened:
+            refusal = record("refused", 80, sid="top", code="delegation.not_granted", reason="no", **fields)
+            await opened.append(Entry(record=refusal))
+
+    anyio.run(refuse)
+    assert main(["log", "show", "txn-8", "--store", str(store)]) == 0
+    assert told in capsys.readouterr().out

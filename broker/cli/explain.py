@@ -18,6 +18,7 @@ from broker.canonical import Json
 from broker.catalog import Catalog, Grant
 from broker.cli.parser import config_option, describe
 from broker.cli.private_file import names_a_file
+from broker.delegation import TOOL
 from broker.errors import Code, LogUnavailable, Rejected, Usage
 from broker.explain import Considered, Explanation, Used, explain
 from broker.jws import MAX_BYTES, parse_json_strict
@@ -65,6 +66,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.tool == TOOL:
+        raise Usage(
+            f"`{TOOL}` is the broker's own tool, and no grant decides it: `broker check` lists who may "
+            "hand on what to whom, and `broker log show TXN` says why it was refused"
+        )
     values = _values(arguments.arguments)
     catalog = load(arguments.config)
     store = Path(catalog.broker.store)

@@ -315,7 +315,7 @@ def _happened(body: Mapping[str, Any]) -> str:
         case "allowed":
             return f"allowed by {said('rule')}; token {said('jti')} for {said('action')} at {said('aud')}"
         case "refused":
-            return f"refused: {said('reason')} [{said('code')}]"
+            return f"refused{_handing_on(body)}: {said('reason')} [{said('code')}]"
         case "ended":
             detail = f", HTTP {said('status')}" if "status" in body else ""
             code = f" [{said('code')}]" if "code" in body else ""
@@ -326,6 +326,14 @@ def _happened(body: Mapping[str, Any]) -> str:
             return f"REPLAY refused at {said('aud')}: token {said('jti')} was spent before"
         case _:
             return _of_sessions(body)
+
+
+def _handing_on(body: Mapping[str, Any]) -> str:
+    """To whom it should have gone, and by which rule. The reason of a refused call names its own."""
+    if "to" not in body:
+        return ""
+    nearest = f" by {plain(str(body['rule']))}" if "rule" in body else ""
+    return f" to hand on to {plain(str(body['to']))}{nearest}"
 
 
 def _of_sessions(body: Mapping[str, Any]) -> str:
