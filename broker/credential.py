@@ -240,7 +240,7 @@ def _require_audience(aud: Json, audience: str) -> None:
     if not all(isinstance(each, str) for each in several):
         raise Rejected(Code.CREDENTIAL_CLAIMS, "`aud` is missing, or neither a string nor a list of strings")
     if audience not in several:
-        raise Rejected(Code.CREDENTIAL_AUDIENCE, "the credential is for another audience")
+        raise Rejected(Code.CREDENTIAL_AUDIENCE, f"the credential is not for the audience {audience}")
 
 
 def _times(payload: Mapping[str, Json], now_s: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from broker.canonical import Json, digest
 from broker.catalog import Catalog, Issuer
 from broker.discovery import discovery_url, fetch_discovered
 from broker.errors import Code, Rejected, Usage
-from broker.issuers import ID_JAG_TYP, claimed_issuer
+from broker.issuers import ID_JAG_TYP, claimed_issuer, why_nobody
 from broker.jwks import FileKeys, KeySource, UrlKeys, fetch_url
 from broker.jws import UnverifiedJws
 from broker.session_claims import SESSION_TYP
@@ -102,7 +102,7 @@ async def vouched(
     typ = (jws.typ or "").lower().removeprefix("application/")
     issuer = claimed_issuer(catalog, claimed, grant=typ == ID_JAG_TYP)
     if issuer is None:
-        raise Rejected(Code.CREDENTIAL_ISSUER, "no declared issuer has its `iss`")
+        raise Rejected(Code.CREDENTIAL_ISSUER, why_nobody(catalog, claimed))
     # 2. Its keys.
     try:
         source = keys(issuer)

@@ -41,3 +41,16 @@ def claimed_issuer(catalog: Catalog, payload: Mapping[str, Json], *, grant: bool
         if (issuer.kind == "id-jag") is grant:
             return issuer
     return None
+
+
+def why_nobody(catalog: Catalog, payload: Mapping[str, Json]) -> str:
+    """Why `claimed_issuer` finds nobody. Strangers hear it: it names no section of the file."""
+    if claimed_trust_domain(payload.get("sub")) is not None:
+        return "no declared issuer has its trust domain (`sub`), nor its `iss`"
+    iss = payload.get("iss")
+    declared = [issuer.issuer for issuer in catalog.issuers.values() if issuer.kind != "spiffe"]
+    if iss in declared:
+        return "no issuer that is declared with its `iss` takes tokens of its `typ`"
+    if isinstance(iss, str) and iss.rstrip("/") in {each.rstrip("/") for each in declared}:
+        return "no declared issuer has its `iss`: one differs from it by a `/` at the end"
+    return "no declared issuer has its `iss`"

@@ -249,7 +249,9 @@ class UrlKeys:
                 with anyio.fail_after(FETCH_S):
                     body = await self._fetch(self._url)
                 # Hundreds of keys take tens of milliseconds to load.
-                self._keys = await run_sync(_parse, body, self._algorithms, self._family, self._uses)
+                self._keys = await run_sync(
+                    _parse, body, self._shown, self._algorithms, self._family, self._uses
+                )
                 self._fetched = self._monotonic()
             except Exception as error:  # noqa: BLE001 - `fetch` is the caller's, and may fail as it likes
                 _log.warning("keeping the keys at hand: %s cannot be used: %s", self._shown, _why(error))
@@ -286,17 +288,24 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
 def _read_file(path: Path, algorithms: tuple[Algorithm, ...], family: Family, uses: frozenset[str]) -> KeySet:
     # Not blocking: a named pipe without a writer would hold the thread for ever.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        return _parse(file.read(MAX_BYTES + 1), algorithms, family, uses)
+        return _parse(file.read(MAX_BYTES + 1), str(path), algorithms, family, uses)
 
 
-def _parse(body: bytes, algorithms: tuple[Algorithm, ...], family: Family, uses: frozenset[str]) -> KeySet:
+def _parse(
+    body: bytes, shown: str, algorithms: tuple[Algorithm, ...], family: Family, uses: frozenset[str]
+) -> KeySet:
     if len(body) > MAX_BYTES:
         raise FetchFailed(f"it has more than {MAX_BYTES} bytes")
     document = parse_json_strict(body, Code(f"{family}.keys_unavailable"))
     keys = key_set_from_jwks(document, allowed=algorithms, family=family, uses=uses)
     if not keys.keys:
         # Taken all the same: an issuer that takes back all its keys means it.
-        _log.warning("a JWK Set holds no key for any of %s", ", ".join(algorithms))
+        _log.warning(
+            "%s holds no key for any of %s with `use` %s",
+            shown,
+            ", ".join(algorithms),
+            " or ".join(sorted(uses)),
+        )
     return keys
 
 

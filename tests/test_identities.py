@@ -481,3 +481,25 @@ async def test_issuers_with_the_same_keys_speak_each_for_themselves(tmp_path: Pa
         ):
             credential = theirs.sign(here.good("acme") | {"iss": iss}, by="acme-1")
             assert await here.code("acme", credential) == Code.CREDENTIAL_ISSUER
+
+
+@pytest.mark.parametrize(
+    ("of", "changed", "typ", "why"),
+    [
+        ("login", {"iss": "https://evil.example"}, "JWT", "no declared issuer has its `iss`"),
+        ("login", {}, "JWT", "one differs from it by a `/` at the end"),
+        ("mesh", {"sub": "spiffe://dev.example.com/a"}, "JWT", "no declared issuer has its trust domain"),
+        ("cluster", {}, "oauth-id-jag+jwt", "takes tokens of its `typ`"),
+        ("login", {"aud": "https://other.example"}, "JWT", "not for the audience https://broker.example.com"),
+    ],
+)
+async def test_a_credential_of_nobody_or_for_others_is_told_what_was_looked_for(
+    tmp_path: Path, of: str, changed: dict[str, Json], typ: str, why: str
+) -> None:
+    async with world(tmp_path) as here:
+        claims = here.good(of) | changed
+        if "by a `/`" in why:
+            claims["iss"] = f"{claims['iss']}/"
+        with pytest.raises(Rejected) as refused:
+            await here.enter(here.sign(of, claims, by=f"{of}-1", typ=typ))
+        assert why in refused.value.message

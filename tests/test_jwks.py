@@ -736,3 +736,13 @@ def test_keys_can_be_had_without_the_rest_of_the_broker() -> None:
     code = f"import sys, broker.jwks; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\[\]\n", found.stdout)
+
+
+async def test_a_file_in_which_no_key_is_for_the_issuers_use_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = tmp_path / "bundle.json"
+    bundle.write_text(json.dumps(ForeignIssuer().jwks("sig")))
+    source = FileKeys(bundle, algorithms=("ES256",), family="credential", uses=frozenset({"jwt-svid"}))
+    assert not (await source.keys_for("k1")).keys
+    assert f"{bundle} holds no key for any of ES256 with `use` jwt-svid" in caplog.text
