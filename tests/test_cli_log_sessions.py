@@ -156,3 +156,15 @@ def test_what_was_not_handed_on_is_shown_with_to_whom_and_by_the_nearest_rule(
     anyio.run(refuse)
     assert main(["log", "show", "txn-8", "--store", str(store)]) == 0
     assert told in capsys.readouterr().out
+
+
+def test_a_refusal_that_was_no_call_yet_has_its_reason_in_the_list(store: Path, capsys: Said) -> None:
+    async def refuse() -> None:
+        async with Store.open(store, origin="x", now_ms=lambda: NOW_MS) as opened:
+            facts: dict[str, Json] = {"code": "credential.proof", "reason": "are the clocks right?\u202e"}
+            await opened.append(Entry(record=Record(event="refused", time_ms=NOW_MS + 90, fields=facts)))
+
+    anyio.run(refuse)
+    assert main(["log", "list", "--store", str(store), "--limit", "1"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.endswith("refused  credential.proof  (are the clocks right?\\u202e)")

@@ -186,7 +186,7 @@ def _list(arguments: argparse.Namespace, store: Path) -> int:
             plain(str(line.body.get("tool", "-"))),  # the event stands beside it
             plain(line.outcome),
             plain(_why(line.body)),
-            plain(str(line.body.get("txn", ""))),
+            plain(_how_to_go_on(line.body)),
         )
         for line in lines
     ]
@@ -223,6 +223,13 @@ def _why(body: Mapping[str, Any]) -> str:
     if body["event"] == "session.opened" and "parent" in body:
         return _part_of(body)
     return str(body.get("code") or body.get("rule") or body.get("reason") or "")
+
+
+def _how_to_go_on(body: Mapping[str, Any]) -> str:
+    """What `broker log show` takes. A refusal that was no call yet has none: then the reason itself."""
+    if "txn" not in body and "code" in body and "reason" in body:
+        return f"({body['reason']})"
+    return str(body.get("txn", ""))
 
 
 def _chain(body: Mapping[str, Any]) -> str:
