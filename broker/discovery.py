@@ -6,7 +6,7 @@ from socket import inet_aton
 from urllib.parse import urlsplit
 
 from broker.errors import Code
-from broker.jwks import FetchFailed
+from broker.fetch import FetchFailed
 from broker.jws import parse_json_strict
 from broker.loopback import is_loopback
 

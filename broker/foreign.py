@@ -10,8 +10,9 @@ from broker.canonical import Json, digest
 from broker.catalog import Catalog, Issuer
 from broker.discovery import discovery_url, fetch_discovered
 from broker.errors import Code, Rejected, Usage
+from broker.fetch import fetch_url
 from broker.issuers import ID_JAG_TYP, claimed_issuer, why_nobody
-from broker.jwks import FileKeys, KeySource, UrlKeys, fetch_url
+from broker.jwks import FileKeys, KeySource, UrlKeys
 from broker.jws import UnverifiedJws
 from broker.session_claims import SESSION_TYP
 from broker.spiffe import KEY_USE

@@ -18,8 +18,8 @@ from broker.chain import Principal
 from broker.credential import assertions_of
 from broker.discovery import fetch_discovered
 from broker.errors import Code, Rejected
+from broker.fetch import FETCH_S, FetchFailed
 from broker.issue import Denied, Issued
-from broker.jwks import FETCH_S, FetchFailed
 from broker.policy import rate_key, visible
 from broker.spiffe import workload_id
 

@@ -27,19 +27,16 @@ from cryptography.x509.oid import NameOID
 from foreign_issuer import ForeignIssuer, JwksServer
 
 from broker.errors import Code, Rejected, Usage
+from broker.fetch import FETCH_S, MAX_BYTES, FetchFailed, fetch_url
 from broker.jwks import (
-    FETCH_S,
     KEEP_S,
     LOOK_S,
     MAX_AGE_S,
-    MAX_BYTES,
     MAX_WAITING,
     REFETCH_S,
-    FetchFailed,
     FileKeys,
     StaticKeys,
     UrlKeys,
-    fetch_url,
 )
 from broker.verify import KeySet
 
@@ -403,7 +400,7 @@ async def test_an_endless_answer_is_not_read_to_its_end() -> None:
 async def test_a_server_that_sends_a_byte_now_and_then_is_left_at_the_limit_and_holds_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("broker.jwks.FETCH_S", 0.3)
+    monkeypatch.setattr("broker.fetch.FETCH_S", 0.3)
     let_go = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
