@@ -42,6 +42,8 @@ def why_failed(error: Exception) -> str:
 
 
 class Target(NamedTuple):
+    """The parts of a URL that a request needs."""
+
     host: str
     port: int
     tls: bool
