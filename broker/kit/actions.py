@@ -71,9 +71,12 @@ class Table:
         """Close what the app has an endpoint of its own for, that is not declared and that a template with
         a field would have opened: `GET /orders/{order_id}` says nothing of `/orders/export`."""
         declared = {row.template.shape for row in self._rows}
+        segments = prefix.split("/")[1:]
+        starts = ["".join(f"/{each}" for each in segments[known:]) for known in range(len(segments) + 1)]
         for endpoint in endpoints:
-            # A framework that knows the prefix as its root path writes its routes without it.
-            for start in {"", prefix}:
+            # A framework that knows the prefix, or the first part of it, as its root path writes its routes
+            # without that.
+            for start in starts:
                 if endpoint.path.startswith(f"{start}/"):
                     inside = replace(endpoint, path=endpoint.path.removeprefix(start))
                     for row in self._rows:

@@ -135,17 +135,21 @@ async def test_what_fits_no_more_than_its_template_stays_open() -> None:
         assert (await call(door, scope_of(token, path=path))).status == 200
 
 
-@pytest.mark.parametrize("root", ["", "/api"], ids=["in the routes", "as root path"])
+@pytest.mark.parametrize(
+    "root", ["", "/api", "/api/v1"], ids=["in the routes", "in part as root path", "as root path"]
+)
 async def test_the_prefix_stands_in_the_routes_or_is_the_root_path(root: str) -> None:
     broker = FakeBroker()
-    before = "" if root else "/api"
+    before = "/api/v1".removeprefix(root)
     routes = [
         Route(f"{before}/orders/export", says("export")),
         Route(before + "/orders/{order_id}", says("order")),
     ]
-    door = BrokerTokens(Starlette(routes=routes), verifier=broker.verifier(), actions=ACTIONS, prefix="/api")
+    door = BrokerTokens(
+        Starlette(routes=routes), verifier=broker.verifier(), actions=ACTIONS, prefix="/api/v1"
+    )
     for path, status in (("/orders/42", 200), ("/orders/export", 403)):
-        scope = scope_of(broker.token(action=READ, path=path), path=f"/api{path}", root_path=root)
+        scope = scope_of(broker.token(action=READ, path=path), path=f"/api/v1{path}", root_path=root)
         assert (await call(door, scope)).status == status
 
 
