@@ -57,9 +57,11 @@ def endpoints_of(app: object) -> tuple[Endpoint, ...]:
 def _routed(app: object, before: str, depth: int) -> Iterator[Endpoint]:
     for route in _routes_of(app) if depth < _MOST_DEPTH else ():
         path = getattr(route, "path", None)
+        if path is None and hasattr(route, "host"):
+            path = ""  # what is in there stands at the paths that it has itself
         if not isinstance(path, str):
             continue
-        if hasattr(route, "routes"):  # a mount: what is in it, or else anything under it
+        if hasattr(route, "routes"):  # a mount or a host: what is in it, or else anything under it
             inner = tuple(_routed(route, before + path, depth + 1))
             yield from inner or (Endpoint(methods=None, path=f"{before}{path}/{{path:path}}"),)
         else:

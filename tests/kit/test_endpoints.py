@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Host, Mount, Route
 
 from broker.kit import BrokerTokens
 from broker.kit.asgi import App
@@ -81,6 +81,9 @@ APPS: dict[str, Callable[[], App]] = {
     "Starlette, a mount": lambda: Starlette(
         routes=[Mount("/orders", routes=[Route("/export", says("export"))])]
     ),
+    "Starlette, a host": lambda: Starlette(
+        routes=[Host("{any}", app=starlette(Route("/orders/export", says("export"))))]
+    ),
     "Starlette, half a segment": lambda: starlette(Route("/orders/e{rest}", says("export"))),
     "Starlette, everything below": lambda: starlette(Route("/orders/export{rest:path}", says("export"))),
     "Starlette, a converter of its own": lambda: starlette(Route("/orders/e{rest:odd_one2}", says("export"))),
@@ -107,7 +110,7 @@ async def test_an_undeclared_endpoint_does_not_run_as_one_with_a_field(
         door = BrokerTokens(app, verifier=broker.verifier(), actions=ACTIONS)
     for path, closed in (("/orders/export", True), ("/orders/export%0A", True), ("/orders/42", False)):
         token = broker.token(action=READ, path=path)
-        answer = await call(door, scope_of(token, path=path))
+        answer = await call(door, scope_of(token, path=path, headers=[(b"host", b"orders.example.com")]))
         # Behind the mount there is no other order: the door is open, and nobody is at home.
         assert answer.status in ({403} if closed else {200, 404})
 
