@@ -124,7 +124,8 @@ async def test_two_hundred_that_race_through_envoy_with_one_token_have_one_winne
 
 async def test_what_a_client_says_of_itself_does_not_reach_the_service(front: Front) -> None:
     forged = [
-        (f"Broker-{name}", "root") for name in ("Subject", "Subject-Issuer", "Tenant", "Agent", "Scope")
+        (f"Broker-{name}", "root")
+        for name in ("Subject", "Subject-Issuer", "Tenant", "Agent", "Agent-Issuer", "Scope")
     ]
     token = await front.held.token()
     assert await front.send("GET", "/orders/42", token, *forged) == 200
@@ -134,6 +135,7 @@ async def test_what_a_client_says_of_itself_does_not_reach_the_service(front: Fr
         "broker-subject-issuer": ISSUER,
         "broker-tenant": "",
         "broker-agent": "bot",
+        "broker-agent-issuer": ISSUER,
         "broker-txn": spent["txn"],
         "broker-tool": "orders_get",
         "broker-scope": "orders:read",

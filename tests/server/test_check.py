@@ -95,6 +95,7 @@ async def test_a_request_with_a_good_token_may_pass_once_and_the_service_learns_
         "broker-subject-issuer": ISSUER,
         "broker-tenant": "",
         "broker-agent": "bot",
+        "broker-agent-issuer": ISSUER,
         "broker-txn": spent["txn"],
         "broker-tool": "orders_get",
         "broker-scope": "orders:read",
@@ -298,6 +299,18 @@ async def test_the_service_learns_whose_alice_it_is_and_of_which_tenant(held: Ho
     assert told["broker-subject-issuer"] == "https://login.acme.example.com/a%3Fb"
     spent = await held.record(event="spent")
     assert (spent["sub_iss"], spent["tenant"]) == (chain.subject.iss, "acme")
+
+
+async def test_the_service_tells_two_agents_of_one_name_apart(held: Holders) -> None:
+    issuers = ("https://login.acme.example.com", "https://ci.example.com")
+    told: list[dict[str, str]] = []
+    for issuer in issuers:
+        chain = Chain(Principal(ISSUER, "alice"), (Principal(issuer, "bot"),))
+        code, headers, _ = await ask(held, "GET /verify/orders", by_nginx(await held.minted(chain=chain)))
+        assert code == 200
+        told.append(headers)
+    assert [each["broker-agent"] for each in told] == ["bot", "bot"]
+    assert tuple(each["broker-agent-issuer"] for each in told) == issuers
 
 
 async def test_a_name_is_no_place_for_a_line_end(held: Holders) -> None:

@@ -318,6 +318,7 @@ def _headers(claims: CallClaims) -> tuple[tuple[bytes, bytes], ...]:
         b"broker-subject-issuer": claims.chain.subject.iss,
         b"broker-tenant": claims.tenant or "",
         b"broker-agent": claims.chain.agent.sub,
+        b"broker-agent-issuer": claims.chain.agent.iss,
         b"broker-txn": claims.txn,
         b"broker-tool": claims.tool,
         b"broker-scope": claims.scope,
