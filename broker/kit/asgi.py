@@ -215,10 +215,11 @@ class BrokerTokens:
     def _path(self, scope: Scope) -> str | None:
         """The path that `actions` and `public` name, which must be the one that the app will route by."""
         path: str = scope["path"]
-        root: str = scope.get("root_path", "")
-        # Starlette takes the root path off wherever it finds it in front, also where no server put it there.
-        if root and f"{path}/".startswith(f"{root}/") and not f"{self._prefix}/".startswith(f"{root}/"):
-            return None
+        # FastAPI, with a root path of its own, has that in the place of the server's.
+        for root in (scope.get("root_path", ""), getattr(self._app, "root_path", "")):
+            # Starlette takes it off wherever it finds it in front, also where no server put it there.
+            if root and f"{path}/".startswith(f"{root}/") and not f"{self._prefix}/".startswith(f"{root}/"):
+                return None
         return self._without_prefix(path)
 
     def _target(self, scope: Scope) -> str:

@@ -175,6 +175,17 @@ async def test_a_root_path_that_is_not_the_prefix_routes_to_nobody_elses_endpoin
     assert (await call(door, scope_of(path="/files/health", root_path="/files"))).status == 401
 
 
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
+async def test_a_root_path_of_the_apps_own_routes_to_nobody_elses_endpoint() -> None:
+    broker = FakeBroker()
+    routes: list[BaseRoute] = [Route("/admin", says("admin")), Route("/{kind}/{name}", says("file"))]
+    app = FastAPI(root_path="/api", routes=routes)
+    door = BrokerTokens(app, verifier=broker.verifier(), actions={"GET /{kind}/{name}": "files:read"})
+    for path, status in (("/files/admin", 200), ("/api/admin", 403)):
+        token = broker.token(action="files:read", path=path)
+        assert (await call(door, scope_of(token, path=path))).status == status
+
+
 def test_an_app_that_tells_nothing_has_no_endpoints() -> None:
     class Loop:
         @property
