@@ -1,13 +1,14 @@
 """The parser that every command is declared with: pages that say enough, and mistakes with a way out."""
 
 import argparse
+import importlib
 import re
 import shutil
 import textwrap
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 WIDTH = 100
 
@@ -49,6 +50,32 @@ class Parser(argparse.ArgumentParser):
             few = f"it is one of {', '.join(known)}" if known[1:] else f"write {known[0]}"
             near = _did_you_mean(str(value), known) or f": {few}"
             raise argparse.ArgumentError(action, f"there is no {str(value)!r}{near}")
+
+
+class Later(Parser):
+    """The parser of one action, which learns its arguments from a module when it is first used."""
+
+    def __init__(self, *, module: str, **given: Any) -> None:  # noqa: ANN401 - as above
+        super().__init__(**given)
+        self._module: str | None = module
+
+    def ready(self) -> Self:
+        """Import the module, have it declare its arguments, and keep its `run` for whoever parsed."""
+        name, self._module = self._module, None
+        if name is not None:
+            action = importlib.import_module(name)
+            action.configure(self)
+            self.set_defaults(run=action.run)
+        return self
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads say the same
+        self,
+        args: Iterable[str] | None = None,
+        namespace: Any = None,  # noqa: ANN401
+    ) -> tuple[Any, list[str]]:
+        """As of the parser above, once there is something to parse."""
+        self.ready()
+        return super().parse_known_args(args, namespace)
 
 
 def nearest_command(name: str, known: Iterable[str]) -> str:

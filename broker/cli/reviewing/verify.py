@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
+from broker.cli.parser import describe
+from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.errors import LogTampered, Usage
 from broker.keys import log_public_key
 from broker.merkle import Head
@@ -19,8 +21,6 @@ from broker.plain_text import plain
 from broker.store import history, wholeness
 from broker.store.layout import schema, statements
 
-_MAX_INDEX = 2**63 - 1
-
 _SAID_ALIKE = ("txn", "jti", "sub", "sub_iss", "act", "aud", "agent", "agent_iss", "action", "tool", "tenant")
 """Members that a record of the log has, and that of a backend's spend."""
 
@@ -28,7 +28,36 @@ _SAID_IN_CLAIMS = {"client_id": "agent", "scope": "action"}
 """And how those are called in a token, where that differs."""
 
 
-def verify(arguments: argparse.Namespace, store: Path) -> int:
+def configure(verifying: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    describe(
+        verifying,
+        what="Say whether the log is what was written.\n\n"
+        "Without a checkpoint from elsewhere, a log that was cut or replaced as a whole does not show.",
+        examples="broker log verify --checkpoint /mnt/elsewhere/broker.checkpoints",
+        exits="0 whole, 1 tampered with, and where; 2 it cannot tell",
+    )
+    where(verifying)
+    verifying.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="a file of checkpoints that was kept elsewhere"
+    )
+    verifying.add_argument(
+        "--witness",
+        type=Path,
+        metavar="FILE",
+        help="what a backend kept of its tokens: JSON lines with `log` and `txn`",
+    )
+    verifying.add_argument(
+        "--deep", action="store_true", help="have every index compared with its table, too (slow)"
+    )
+    verifying.add_argument(
+        "--key",
+        metavar="VKEY",
+        help="the log's public key, as an earlier verify printed it (default: the one in `keys`)",
+    )
+
+
+def run(arguments: argparse.Namespace, store: Path) -> int:
     """Print what was found; the exit status."""
     try:
         found = _verified(arguments, store)
@@ -86,7 +115,7 @@ class _Found:
     @property
     def in_order(self) -> list[LogTampered]:
         """The first bad record first, then what is wrong with no record in particular."""
-        return sorted(self.tampered, key=lambda each: _MAX_INDEX if each.first is None else each.first)
+        return sorted(self.tampered, key=lambda each: MAX_INDEX if each.first is None else each.first)
 
     @property
     def count(self) -> int:
@@ -271,7 +300,7 @@ def _read_witnesses(path: Path | None) -> list[_Witness]:
         if log is None:
             continue
         match log, claims.get("txn"):
-            case {"origin": str(origin), "index": int(index)}, str(txn) if 0 <= index <= _MAX_INDEX:
+            case {"origin": str(origin), "index": int(index)}, str(txn) if 0 <= index <= MAX_INDEX:
                 says = {name: claims[name] for name in _SAID_ALIKE if name in claims}
                 says |= {name: claims[claim] for claim, name in _SAID_IN_CLAIMS.items() if claim in claims}
                 if isinstance(named := claims.get("sub_id"), dict):

@@ -1,0 +1,42 @@
+"""What every question to the log takes: where it lies, from when to when, and in which form it answers."""
+
+import argparse
+import re
+from datetime import datetime
+from pathlib import Path
+
+from broker.cli.parser import config_option
+from broker.places import places
+
+MAX_INDEX = 2**63 - 1
+
+
+def where(parser: argparse.ArgumentParser) -> None:
+    """`--config`, `--store` and `--json`."""
+    config_option(parser)
+    parser.add_argument(
+        "--store", type=Path, metavar="FILE", help="the log's file (default: the one that the config names)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+
+
+def store_of(arguments: argparse.Namespace) -> Path:
+    """The log's file. Raises Usage where nothing names it."""
+    given: Path | None = arguments.store
+    return given or places(arguments.config).store
+
+
+_TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,3})?)?)?)?)?)?", re.ASCII)
+
+
+def time_text(text: str) -> str:
+    """A beginning of a record's time: they are compared as texts."""
+    begins = text.replace(" ", "T").removesuffix("Z")
+    missing = "0000-01-01T00:00:00.000"[len(begins) :]
+    try:
+        if not _TIME.fullmatch(begins):
+            raise ValueError
+        datetime.fromisoformat(begins + missing)
+    except ValueError:
+        raise argparse.ArgumentTypeError("write a time as 2026-12-31 or 2026-12-31T23:59:59Z") from None
+    return begins
