@@ -3,9 +3,9 @@
 APPLICATION_ID = 0x42724B31
 """SQLite's `application_id`: `BrK1`."""
 
-VERSION = 2
+VERSION = 3
 """SQLite's `user_version`: of the tables. Raised where an older broker must not write them: the first one
-knows of no session that ends with another."""
+knows of no session that ends with another, the second of no part of a record that can be erased."""
 
-READABLE = (1, 2)
+READABLE = (1, 2, 3)
 """What a reader takes. Who writes brings the file to `VERSION` first."""

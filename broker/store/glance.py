@@ -11,7 +11,6 @@ from broker.errors import LogUnavailable
 from broker.record import timestamp
 from broker.session import Session
 from broker.store import sessions
-from broker.store.file_format import VERSION
 from broker.store.protocols import StoredSession, Unmet
 
 
@@ -25,7 +24,7 @@ def may_open(path: Path, session: Session) -> Unmet | None:
     """Why a new session would not open; None also where there is no file. Raises LogUnavailable."""
     with _glance(path) as connection:
         # Nothing was revoked by name in a file of version 1.
-        if connection is None or connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        if connection is None or connection.execute("PRAGMA user_version").fetchone()[0] == 1:
             return None
         return sessions.may_open(connection, session)
 

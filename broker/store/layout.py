@@ -36,9 +36,10 @@ def prepare(connection: Connection, path: Path, origin: str) -> None:
         _execute(connection, schema())
         connection.execute("INSERT INTO meta VALUES ('origin', ?)", (f"{origin}/{secrets.token_hex(4)}",))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    elif version == 1:
+    elif 0 < version < VERSION:
         # 2. Old.
-        _execute(connection, _sql("version_1_to_2.sql"))
+        for each in range(version, VERSION):
+            _execute(connection, _sql(f"version_{each}_to_{each + 1}.sql"))
     else:
         # 3. Not ours to change.
         raise LogUnavailable(f"{path} is of version {version}; this broker writes version {VERSION}")

@@ -42,6 +42,7 @@ from broker.store.protocols import (
     StoredSession,
     Unmet,
 )
+from broker.store.subtrees import cover
 
 MAX_QUEUE = 10_000
 MAX_BATCH = 512
@@ -256,7 +257,7 @@ class Store:
                 extra.append(Ask(question=self._prune))
             if records >= SETTLE_EVERY:
                 records = 0
-                extra.append(Ask(question=settle))
+                extra += (Ask(question=settle), Ask(question=cover))
             self._commit(jobs, later, extra)
         self._ledger.close()
 

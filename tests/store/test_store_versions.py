@@ -15,6 +15,7 @@ from broker.keys import KeyRing
 from broker.store import history, wholeness
 from broker.store.connection import Connection, Rows, connect
 from broker.store.file_format import APPLICATION_ID, VERSION
+from broker.store.layout import schema
 from broker.store.protocols import Entry, RateCondition, SpendCondition, Unmet
 from broker.store.sqlite import Store
 
@@ -108,8 +109,26 @@ async def test_what_an_old_file_holds_counts_after_it_was_brought_up_to_date(
     assert (status, "TAMPERED" in said) == (0, False), said
 
 
-async def test_an_upgraded_file_has_the_tables_of_a_new_one(old: Path, tmp_path: Path) -> None:
-    await upgrade(old)
+@pytest.fixture(params=[1, 2])
+def older(request: pytest.FixtureRequest, old: Path, tmp_path: Path) -> Path:
+    """A file of each earlier version: of version 2 an empty one."""
+    if request.param == 1:
+        return old
+    path = tmp_path / "version_2.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(schema(2))
+    connection.execute("INSERT INTO meta VALUES ('origin', 'broker.example/log/0c365ebf')")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    return path
+
+
+async def test_an_upgraded_file_has_the_tables_of_a_new_one(
+    older: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await upgrade(older)
     await upgrade(tmp_path / "new.db")
 
     def columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -121,7 +140,9 @@ async def test_an_upgraded_file_has_the_tables_of_a_new_one(old: Path, tmp_path:
         connection.close()
         return found
 
-    assert columns(old) == columns(tmp_path / "new.db")
+    assert columns(older) == columns(tmp_path / "new.db")
+    status, said = verified(older, capsys)
+    assert (status, "TAMPERED" in said) == (0, False), said
 
 
 def test_somebody_who_changed_an_old_file_is_found_out(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +190,7 @@ def test_processes_that_upgrade_a_file_at_once_upgrade_it_once(old: Path) -> Non
     assert leaves(old) == before
 
 
-@pytest.mark.parametrize("step", range(15))
+@pytest.mark.parametrize("step", range(22))
 async def test_an_upgrade_that_breaks_off_leaves_the_old_file(old: Path, step: int) -> None:
     before = leaves(old)
     steps = 0
@@ -222,12 +243,18 @@ async def test_a_file_of_a_later_version_is_left_alone_and_says_so(old: Path) ->
         later.execute(f"PRAGMA user_version = {VERSION + 1}")
         later.close()
         # Also who opened it before.
-        with pytest.raises(LogUnavailable, match="version 3 now; this broker writes version 2"):
+        with pytest.raises(
+            LogUnavailable, match=f"version {VERSION + 1} now; this broker writes version {VERSION}"
+        ):
             await store.append(Entry(record=record()))
-    with pytest.raises(LogUnavailable, match="is of version 3; this broker writes version 2"):
+    with pytest.raises(
+        LogUnavailable, match=f"is of version {VERSION + 1}; this broker writes version {VERSION}"
+    ):
         await upgrade(old)
     with (
-        pytest.raises(LogUnavailable, match="a log of version 3; this reads versions 1 and 2"),
+        pytest.raises(
+            LogUnavailable, match=f"a log of version {VERSION + 1}; this reads versions 1 and 2 and 3"
+        ),
         history.reading(old),
     ):
         pass
