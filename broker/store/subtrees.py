@@ -1,4 +1,4 @@
-"""The roots of the log's perfect subtrees, kept so that a proof over millions of records reads few of them."""
+"""The roots of full subtrees of the log, kept so that a proof over millions of records reads few of them."""
 
 from broker.merkle import tree_hash
 from broker.store.connection import Connection
