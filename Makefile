@@ -1,11 +1,11 @@
-# Five words to learn: demo, test, lint, types, bench. Each builds .venv when it is missing.
+# Six words to learn: demo, demo-day, test, lint, types, bench. Each builds .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint types bench lock clean
+.PHONY: help demo demo-day test lint types bench lock clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 # Hashes are checked: what runs here is what was locked.
 .venv/ready: requirements.lock pyproject.toml
@@ -16,6 +16,9 @@ help:  ## what there is
 
 demo: .venv/ready  ## a broker, a backend that verifies its tokens, agents that call through them
 	@$(BIN)/python examples/demo.py
+
+demo-day: .venv/ready  ## a busy day's log with a misuse in it, for a reviewer to find
+	@$(BIN)/python examples/day/demo_day.py
 
 test: .venv/ready  ## everything that is tested
 	$(BIN)/python -m pytest

@@ -1,0 +1,60 @@
+"""`make demo-day`: the log that it writes is whole, the same each time, and replaces nothing of anybody's."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+def write(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / "day" / "demo_day.py"), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def bodies(folder: Path) -> list[str]:
+    connection = sqlite3.connect(folder / "broker.db")
+    found = [body for (body,) in connection.execute("SELECT body FROM record ORDER BY idx")]
+    connection.close()
+    return found
+
+
+def test_the_day_is_written_the_same_each_time_and_verifies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write(tmp_path / "first")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert write(tmp_path / "second").returncode == 0
+    assert [_unsalted(body) for body in bodies(tmp_path / "first")] == [
+        _unsalted(body) for body in bodies(tmp_path / "second")
+    ]
+    elsewhere = tmp_path / "first" / "elsewhere" / "broker.checkpoints"
+    config = str(tmp_path / "first" / "tools.toml")
+    assert main(["log", "verify", "--config", config, "--checkpoint", str(elsewhere)]) == 0
+    assert "; 0 since then" in capsys.readouterr().out
+
+
+def _unsalted(body: str) -> dict[str, object]:
+    record: dict[str, object] = json.loads(body)
+    return {name: value for name, value in record.items() if name != "private_sha256"}
+
+
+def test_a_day_is_written_over_a_day_and_over_nothing_else(tmp_path: Path) -> None:
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "kept").write_text("kept")
+    refused = write(other)
+    assert refused.returncode == 2
+    assert "name another folder" in refused.stderr
+    assert (other / "kept").read_text() == "kept"
+    day = tmp_path / "day"
+    assert write(day).returncode == 0
+    (day / "broker.db").write_bytes(b"")
+    assert write(day).returncode == 0
+    assert len(bodies(day)) > 6000
