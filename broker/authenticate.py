@@ -35,6 +35,18 @@ class OwnKeys(Protocol):
         ...
 
 
+class SessionRevoked(Rejected):
+    """A good credential whose session was revoked.
+
+    Attributes:
+        session: as it was kept: somebody still holds what it was opened with, and the log shall say whose.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(Code.SESSION_REVOKED, "the session was revoked; ask whoever opened it for a new one")
+        self.session = session
+
+
 @dataclass(slots=True, kw_only=True)
 class _Known:
     """A credential that was verified in full.
@@ -268,5 +280,5 @@ def _require_standing(kept: StoredSession | None) -> Session:
     if kept is None:
         raise Rejected(Code.SESSION_UNKNOWN, "the session is not known to this broker; open a new one")
     if kept.revoked_ms is not None:
-        raise Rejected(Code.SESSION_REVOKED, "the session was revoked; ask whoever opened it for a new one")
+        raise SessionRevoked(kept.session)
     return kept.session

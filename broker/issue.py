@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import anyio.to_thread
 
+from broker.authenticate import SessionRevoked
 from broker.canonical import Json
 from broker.catalog import Catalog, Grant, Tool
 from broker.claims import CallClaims, LogPosition
@@ -168,6 +169,8 @@ class Issuer:
         # 1. Authenticate.
         try:
             session = await self.authenticate(ask.credential, now_ms=at.now_ms, jkt=ask.jkt)
+        except SessionRevoked as gone:
+            return await self._deny(at, refused(gone), gone.session)
         except Rejected as rejected:
             return await self._deny(at, refused(rejected))
 

@@ -8,8 +8,10 @@ from urllib.parse import parse_qsl
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from broker.authenticate import SessionRevoked
 from broker.dpop import ALGS
 from broker.errors import Code, Rejected
+from broker.session import Session
 
 RETRY_AFTER_S = 5
 
@@ -37,6 +39,7 @@ class Refusal:
             none).
         scheme: the one that was used; the challenge is of it.
         proves: whether the challenge says that proofs of possession are taken here.
+        session: whose good credential it was, where the session was revoked; for the log.
     """
 
     status: int
@@ -45,6 +48,7 @@ class Refusal:
     error: str = ""
     scheme: Scheme = "Bearer"
     proves: bool = False
+    session: Session | None = None
 
 
 BROKEN = Refusal(
@@ -113,6 +117,7 @@ def rejected(why: Rejected, scheme: Scheme) -> Refusal:
         reason=why.message,
         error="invalid_token",
         scheme=scheme,
+        session=why.session if isinstance(why, SessionRevoked) else None,
         # RFC 9449 §7.2: a bound credential that was sent as Bearer.
         proves=why.code is Code.CREDENTIAL_PROOF,
     )

@@ -232,7 +232,7 @@ class Gate:
         return user
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.record(refusal.code, refusal.reason, scope)
+        await self.record(refusal.code, refusal.reason, scope, refusal.session)
         told = answer(refusal, metadata_url=self._metadata_url(), nonce=self._proofs.nonce())
         await told(scope, receive, send)
 
@@ -244,9 +244,8 @@ class Gate:
             request_id=visit.request_id,
         )
 
-    async def record(self, code: Code, reason: str, scope: Scope, visit: Visit | None = None) -> None:
+    async def record(self, code: Code, reason: str, scope: Scope, session: Session | None = None) -> None:
         """A refusal is a record too, and durable before the client hears of it. Raises LogUnavailable."""
-        session = None if visit is None else visit.session
         chain: Chain | None = None if session is None else session.chain
         client = scope.get("client")
         fields: dict[str, Json] = {
@@ -294,7 +293,7 @@ class _Guarded:
             why = None if self._visit.recorded else self._refusal(message["status"])
             if why is not None:
                 try:
-                    await self._gate.record(*why, self._scope, self._visit)
+                    await self._gate.record(*why, self._scope, self._visit.session)
                 except LogUnavailable:
                     self._replaced = True
                     response = unavailable("The delegation log cannot be written now.")

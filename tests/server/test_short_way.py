@@ -260,9 +260,14 @@ async def test_a_session_that_ends_is_refused_on_a_known_envelope(place: Place) 
     if answer.status_code == 200:
         # Recognised a moment ago: then it is the log that refuses.
         assert answer.json()["result"]["_meta"]["broker/code"] == "session.revoked"
-    assert [record["code"] for record in place.records() if record["event"] == "refused"] == [
-        "session.revoked"
-    ]
+    (refused,) = [record for record in place.records() if record["event"] == "refused"]
+    # And the log says whose credential it is that somebody still holds.
+    opened = next(record for record in place.records() if record["event"] == "session.opened")
+    assert (refused["code"], refused["sid"], refused["sub"]) == (
+        "session.revoked",
+        opened["sid"],
+        opened["sub"],
+    )
 
 
 async def test_what_one_session_has_shown_gives_another_no_tool(place: Place) -> None:
