@@ -14,18 +14,13 @@ from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
 from broker.cli.parser import describe
 from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.errors import LogTampered, Usage
+from broker.kept_token import KeptToken
 from broker.keys import log_public_key
 from broker.merkle import Head
 from broker.places import places
 from broker.plain_text import plain
 from broker.store import history, wholeness
 from broker.store.layout import schema, statements
-
-_SAID_ALIKE = ("txn", "jti", "sub", "sub_iss", "act", "aud", "agent", "agent_iss", "action", "tool", "tenant")
-"""Members that a record of the log has, and that of a backend's spend."""
-
-_SAID_IN_CLAIMS = {"client_id": "agent", "scope": "action"}
-"""And how those are called in a token, where that differs."""
 
 
 def configure(verifying: argparse.ArgumentParser) -> None:
@@ -69,16 +64,6 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
         for line in found.lines():
             print(line)
     return 1 if found.tampered else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Witness:
-    """What a backend kept of a token: where its delegation stands in the log, and what must stand there."""
-
-    origin: str
-    index: int
-    txn: str
-    says: Mapping[str, object]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -244,7 +229,7 @@ def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
     return signed
 
 
-def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[_Witness]) -> list[LogTampered]:
+def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[KeptToken]) -> list[LogTampered]:
     """Where the log says something else than the tokens; of many, the first and how many."""
     denied: list[LogTampered] = []
     for each in sorted(witnesses, key=lambda each: each.index):
@@ -254,7 +239,7 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[_Wi
             what = f"{call} is of another log, {each.origin!r}: this one is {origin!r}"
         elif record is None:
             what = f"record {each.index} is missing, of which a backend keeps {call}"
-        elif {"event": "allowed", **each.says} != {name: record.get(name) for name in ("event", *each.says)}:
+        elif each.disagrees(record):
             what = f"record {each.index} is not the one of which a backend keeps {call}"
         else:
             continue
@@ -282,12 +267,12 @@ def _read_notes(path: Path | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return notes.whole, notes.torn
 
 
-def _read_witnesses(path: Path | None) -> list[_Witness]:
+def _read_witnesses(path: Path | None) -> list[KeptToken]:
     """JSON lines, as `broker log list --everything --json` prints them of a backend's own file of spends,
     or the claims of tokens. Lines without a place in the log say nothing of it."""
     if path is None:
         return []
-    found: list[_Witness] = []
+    found: list[KeptToken] = []
     for number, line in enumerate(_read(path, "tokens").split("\n"), 1):
         if not line.strip():
             continue
@@ -296,18 +281,12 @@ def _read_witnesses(path: Path | None) -> list[_Witness]:
         except (ValueError, RecursionError) as error:
             raise Usage(f"line {number} of {path} is not JSON") from error
         claims = cast("Mapping[str, Any]", parsed if isinstance(parsed, dict) else {})
-        log = claims.get("log")
-        if log is None:
+        if claims.get("log") is None:
             continue
-        match log, claims.get("txn"):
-            case {"origin": str(origin), "index": int(index)}, str(txn) if 0 <= index <= MAX_INDEX:
-                says = {name: claims[name] for name in _SAID_ALIKE if name in claims}
-                says |= {name: claims[claim] for claim, name in _SAID_IN_CLAIMS.items() if claim in claims}
-                if isinstance(named := claims.get("sub_id"), dict):
-                    says["sub_iss"] = cast("Mapping[str, Any]", named).get("iss")
-                found.append(_Witness(origin=origin, index=index, txn=txn, says=says))
-            case _:
-                raise Usage(f"line {number} of {path} is not what a backend keeps of a token")
+        try:
+            found.append(KeptToken.of(claims))
+        except ValueError as error:
+            raise Usage(f"line {number} of {path} is not what a backend keeps of a token") from error
     if not found:
         raise Usage(f"{path} names no place in a log")
     return found
