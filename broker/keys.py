@@ -401,13 +401,18 @@ def _read_key(path: Path) -> object:
 
 
 def log_public_key(directory: Path) -> ed25519.Ed25519PublicKey:
-    """The public half of the log's key, for a reviewer; nothing is made.
+    """The public half of the log's key, for a reviewer; nothing is made. Raises KeysUnsafe."""
+    return log_private_key(directory).public_key()
+
+
+def log_private_key(directory: Path) -> ed25519.Ed25519PrivateKey:
+    """The log's key, for a command that signs a checkpoint; nothing is made.
 
     Raises:
         KeysUnsafe: there is none here, or the file is damaged.
     """
     try:
-        return _load_log_key(directory).public_key()
+        return _load_log_key(directory)
     except OSError as error:
         raise KeysUnsafe(
             f"cannot read the log's key in {directory}: {error.strerror}; give it with --key"

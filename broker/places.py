@@ -19,6 +19,7 @@ class Places:
     store: Path
     keys: Path
     issuer: str
+    checkpoint_file: Path | None = None
 
 
 def places(config: Path) -> Places:
@@ -30,10 +31,12 @@ def places(config: Path) -> Places:
     document = unjudged(config)
     found = document.get("broker")
     table = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    elsewhere = table.get("checkpoint_file")
     return Places(
         store=store_path(str(table.get("store", DEFAULT_STORE)), config.parent),
         keys=(config.parent / str(table.get("keys", DEFAULT_KEYS))).absolute(),
         issuer=str(table.get("issuer", "")),
+        checkpoint_file=None if elsewhere is None else (config.parent / str(elsewhere)).absolute(),
     )
 
 

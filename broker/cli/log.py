@@ -11,6 +11,8 @@ ACTIONS = {
     "list": "calls, the newest first",
     "show": "every event of one call",
     "verify": "is the log what was written?",
+    "prove": "write a proof of one call, for somebody who has no access",
+    "verify-proof": "does such a proof hold? Needs nothing but the file and the log's key",
 }
 """Each is the module of that name in `cli.reviewing`, imported when it is the one that runs: signatures
 take longer to import than a page takes to be shown."""

@@ -78,7 +78,7 @@ class Tree:
 def _gone(connection: sqlite3.Connection, index: int) -> LogTampered | Usage:
     """Why a record is not there."""
     if version(connection) >= _SUBTREES_SINCE:
-        sql = "SELECT file FROM archived WHERE first <= ? AND end > ?"
+        sql = "SELECT file FROM archived WHERE first <= ? AND size > ?"
         archive = connection.execute(sql, (index, index)).fetchone()
         if archive is not None:
             return Usage(f"record {index} was moved to {archive[0]}; name that file with --store")

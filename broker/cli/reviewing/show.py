@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,12 +34,15 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
         for event in events:
             print(json_line({"index": event.index, **event.body}))
         return 0
-    for line in _story(events):
+    for line in story(events):
         print(line)
+    if events[0].body["event"] == "allowed" and not any(event.body["event"] == "ended" for event in events):
+        print("  unfinished: the log does not say how this call ended")
     return 0
 
 
-def _story(events: list[history.Event]) -> Iterable[str]:
+def story(events: Sequence[history.Event]) -> Iterable[str]:
+    """The events of one call, or those that are at hand, for people."""
     first = events[0].body
     yield f"call {plain(str(first.get('txn')))}"
     yield ""
@@ -63,5 +66,3 @@ def _story(events: list[history.Event]) -> Iterable[str]:
         yield ""
     for event in events:
         yield f"  {plain(str(event.body['time']))}  {happened(event.body)}  (record {event.index})"
-    if first["event"] == "allowed" and not any(event.body["event"] == "ended" for event in events):
-        yield "  unfinished: the log does not say how this call ended"

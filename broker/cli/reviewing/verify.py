@@ -12,12 +12,11 @@ from typing import Any, cast
 
 from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
 from broker.cli.parser import describe
+from broker.cli.reviewing.keys import key_option, verifier
 from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.errors import LogTampered, Usage
 from broker.kept_token import KeptToken
-from broker.keys import log_public_key
 from broker.merkle import Head
-from broker.places import places
 from broker.plain_text import plain
 from broker.store import history, wholeness
 from broker.store.layout import schema, statements
@@ -45,11 +44,7 @@ def configure(verifying: argparse.ArgumentParser) -> None:
     verifying.add_argument(
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"
     )
-    verifying.add_argument(
-        "--key",
-        metavar="VKEY",
-        help="the log's public key, as an earlier verify printed it (default: the one in `keys`)",
-    )
+    key_option(verifying)
 
 
 def run(arguments: argparse.Namespace, store: Path) -> int:
@@ -170,7 +165,7 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
             origin = history.origin(connection)
             if not origin:
                 raise LogTampered("the log has no name any more")
-        key = found.key = _verifier(arguments, origin)
+        key = found.key = verifier(arguments, origin)
         with found.finding():
             if origin and origin != key.name:
                 raise LogTampered(f"the log calls itself {origin!r}; the key is that of {key.name!r}")
@@ -290,17 +285,6 @@ def _read_witnesses(path: Path | None) -> list[KeptToken]:
     if not found:
         raise Usage(f"{path} names no place in a log")
     return found
-
-
-def _verifier(arguments: argparse.Namespace, origin: str) -> LogVerifier:
-    if arguments.key is not None:
-        return LogVerifier.parse(arguments.key)
-    try:
-        keys = places(arguments.config).keys
-    except Usage as error:
-        # Whoever was sent a copy of the log has no tools.toml, and needs none.
-        raise Usage(f"{error.message}; or give the log's key with --key") from error
-    return LogVerifier(name=origin, key=log_public_key(keys))
 
 
 def _progress() -> Callable[[int, int], None] | None:
