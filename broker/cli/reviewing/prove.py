@@ -13,7 +13,7 @@ from broker.cli.parser import config_option, describe
 from broker.cli.reviewing.keys import key_option, verifier
 from broker.cli.reviewing.tokens import read_token
 from broker.cli.reviewing.where import MAX_INDEX
-from broker.cli.whole_file import OWNERS_ALONE, write_whole
+from broker.cli.reviewing.whole_file import OWNERS_ALONE, write_whole
 from broker.errors import BrokerError, KeysUnsafe, LogTampered, LogUnavailable, Usage
 from broker.keys import log_private_key
 from broker.places import places
