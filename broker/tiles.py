@@ -73,6 +73,10 @@ class Bundle:
         return self.index * WIDTH
 
     @property
+    def full(self) -> bool:
+        return self.width == WIDTH
+
+    @property
     def path(self) -> str:
         """`tile/entries/<N>[.p/<W>]`, below the log's prefix."""
         return f"tile/entries/{_place(self.index, self.width)}"

@@ -13,6 +13,7 @@ ACTIONS = {
     "verify": "is the log what was written?",
     "prove": "write a proof of one call, for somebody who has no access",
     "verify-proof": "does such a proof hold? Needs nothing but the file and the log's key",
+    "tiles": "cut the tree into files that anybody's tlog tool can audit",
 }
 """Each is the module of that name in `cli.reviewing`, imported when it is the one that runs: signatures
 take longer to import than a page takes to be shown."""

@@ -295,6 +295,12 @@ def checkpoints(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     return connection.execute("SELECT size, note FROM checkpoint ORDER BY size").fetchall()
 
 
+def newest_checkpoint(connection: sqlite3.Connection) -> str | None:
+    """The note of the newest of them, which nobody has verified."""
+    found = connection.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").fetchone()
+    return None if found is None else str(found[0])
+
+
 def definitions(connection: sqlite3.Connection) -> dict[str, str]:
     """The SQL of every table, index and trigger, by its kind and name."""
     rows = connection.execute(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from broker import subtrees
 from broker.checkpoint import Checkpoint
-from broker.errors import LogTampered, Usage
+from broker.errors import LogTampered, LogUnavailable, Usage
 from broker.merkle import HASH_BYTES, consistent, includes, leaf_hash
 from broker.store.history import version
 from broker.tiles import WIDTH
@@ -27,10 +27,12 @@ class Tree:
     Attributes:
         stored: whether to take the roots of subtrees that lie beside the records; what is missing there is
             computed in any case.
+        most: tiles that may be read: of a log that was brought up to date just now, all are computed.
     """
 
     connection: sqlite3.Connection
     stored: bool = True
+    most: int | None = None
     _tiles: dict[tuple[int, int], dict[int, bytes]] = field(
         default_factory=dict[tuple[int, int], dict[int, bytes]], init=False
     )
@@ -42,14 +44,18 @@ class Tree:
         """Roots of subtrees of 256**level leaves, all within one tile.
 
         Raises:
-            LogTampered: a record that they are made of is missing.
-            Usage: it was moved to an archive.
+            LogTampered: a record that they are made of is missing. Usage: it was moved to an archive.
+            LogUnavailable: more would have to be read than may be.
         """
         known = self._tile(level, first // WIDTH)
         return [known.get(number) or self._missing(level, number) for number in range(first, first + count)]
 
     def _tile(self, level: int, index: int) -> dict[int, bytes]:
         if (level, index) not in self._tiles:
+            if self.most is not None:
+                if self.most == 0:
+                    raise LogUnavailable("roots of subtrees are still being computed; try again later")
+                self.most -= 1
             begin, end = index * WIDTH, (index + 1) * WIDTH
             rows: list[tuple[int, object]] = []
             if level == 0:
@@ -143,6 +149,21 @@ def prove_growth(connection: sqlite3.Connection, old: Checkpoint, new: Checkpoin
             raise _wrong_subtree(connection, new.size)
         raise _not_signed(new, f"the first {old.size} records")
     return made
+
+
+def signed_tree(connection: sqlite3.Connection, checkpoint: Checkpoint) -> Tree:
+    """The tree, where its root is the one of a verified checkpoint. Raises LogTampered."""
+    nodes = Tree(connection=connection)
+    if subtrees.root(nodes, checkpoint.size) != checkpoint.root:
+        raise blame(connection, checkpoint)
+    return nodes
+
+
+def blame(connection: sqlite3.Connection, checkpoint: Checkpoint) -> LogTampered:
+    """What does not fit a verified checkpoint: a stored root of a subtree, or the records themselves."""
+    if subtrees.root(Tree(connection=connection, stored=False), checkpoint.size) == checkpoint.root:
+        return _wrong_subtree(connection, checkpoint.size)
+    return _not_signed(checkpoint, "the tree")
 
 
 def first_wrong_subtree(connection: sqlite3.Connection, size: int) -> tuple[int, int] | None:

@@ -116,11 +116,8 @@ def _wanted(arguments: argparse.Namespace, connection: sqlite3.Connection) -> li
 
 def _newest(connection: sqlite3.Connection, key: LogVerifier) -> tuple[Checkpoint, str] | None:
     """The newest checkpoint beside the records, verified; None where there is none yet."""
-    kept = history.checkpoints(connection)
-    if not kept:
-        return None
-    note = kept[-1][1]
-    return open_note(note, key), note
+    note = history.newest_checkpoint(connection)
+    return None if note is None else (open_note(note, key), note)
 
 
 def _sign(arguments: argparse.Namespace, store: Path, key: LogVerifier, index: int, version: int) -> None:
