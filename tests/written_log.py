@@ -41,15 +41,17 @@ class WrittenLog:
     def elsewhere(self) -> Path:
         return self.folder / "elsewhere" / "broker.checkpoints"
 
-    def write(self, records: Sequence[Record], *, sign: bool = False) -> None:
-        """Append, and sign a checkpoint where that is asked for."""
-        anyio.run(self._write, records, sign)
+    def write(self, records: Sequence[Record], *, sign: bool = False, at_once: int = 1) -> None:
+        """Append, and sign a checkpoint where that is asked for; of many records, some at once."""
+        anyio.run(self._write, records, sign, at_once)
 
-    async def _write(self, records: Sequence[Record], sign: bool) -> None:
+    async def _write(self, records: Sequence[Record], sign: bool, at_once: int) -> None:
         keys = KeyRing.open(self.folder / "keys", now_s=NOW_MS // 1000)
         async with Store.open(self.store, origin="127.0.0.1:8700/log", now_ms=lambda: NOW_MS) as store:
-            for record in records:
-                await store.append(Entry(record=record))
+            for begin in range(0, len(records), at_once):
+                async with anyio.create_task_group() as group:
+                    for record in records[begin : begin + at_once]:
+                        group.start_soon(store.append, Entry(record=record))
             if sign:
                 signer = Checkpointer(log=store, key=lambda: keys.log_key, file=self.elsewhere, every_s=1)
                 await signer.checkpoint()

@@ -19,8 +19,8 @@ def configure(cutting: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     describe(
         cutting,
-        what="Write the signed part of the log's tree to a folder, as tiles that anybody's tlog tool can\n"
-        "audit (C2SP tlog-tiles). A folder with an earlier part gets what it lacks; nothing in it changes.\n\n"
+        what="Write the signed part of the tree to a folder, as tiles that anybody's tlog tool can audit\n"
+        "(C2SP tlog-tiles). A folder with an earlier part gets what it lacks; nothing in it changes.\n\n"
         "Tiles are hashes. The records themselves name people: they are written with --entries alone.",
         examples="broker log tiles /srv/www/log\n"
         "broker log tiles audit --entries                       for an auditor who may read the records",
