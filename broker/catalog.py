@@ -23,6 +23,7 @@ class BrokerSettings:
         max_calls: tool calls at once, of one session.
         max_actors: how many may act for each other, the caller included (RFC 8693 §4.1).
         trust_domain: `aud` of transaction tokens; None where none are minted.
+        tiles: whether the log's tree is served to everybody who can reach the broker.
     """
 
     issuer: str
@@ -35,6 +36,7 @@ class BrokerSettings:
     max_calls: int
     max_actors: int = 5
     trust_domain: str | None = None
+    tiles: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,7 @@ class BrokerSection(Section):
     max_calls: Annotated[int, Field(ge=1, le=1024)] = 16
     max_actors: Annotated[int, Field(ge=1, le=MAX_ACTORS)] = 5
     trust_domain: Text | None = None
+    tiles: bool = False
 
 
 class RoleRuleSection(Section):

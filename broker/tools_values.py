@@ -65,6 +65,7 @@ class Values(Parts):
             max_calls=model.max_calls,
             max_actors=model.max_actors,
             trust_domain=self._trust_domain((*at, "trust_domain"), model.trust_domain),
+            tiles=model.tiles,
         )
 
     def _trust_domain(self, at: KeyPath, name: str | None) -> str | None:

@@ -84,12 +84,13 @@ def test_a_folder_gets_what_it_lacks_and_nothing_in_it_is_written_again(
     log.write(calls(100, lambda number: call(number + 300)), sign=True)
     assert tiles(log, folder, "--entries") == 0
     after = {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
-    full = [folder / each.path for each in [*tiles_of(600), *bundles_of(600)] if each.full]
+    full = [folder / tile.path for tile in tiles_of(600) if tile.full]
+    full += [folder / bundle.path for bundle in bundles_of(600) if bundle.full]
     assert len(full) == 4
     assert all(after[path] == before[path] for path in full)
     # What was partial and is full now is there once.
     names = set(files(folder))
-    wanted = {each.path for each in [*tiles_of(800), *bundles_of(800)]}
+    wanted = {tile.path for tile in tiles_of(800)} | {bundle.path for bundle in bundles_of(800)}
     assert names == {"checkpoint", "tile/1/000.p/2", *wanted}
     # And it is what an export at once would have been.
     assert tiles(log, tmp_path / "fresh", "--entries") == 0

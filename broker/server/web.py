@@ -22,6 +22,7 @@ from broker.server.mcp_sessions import McpSessions
 from broker.server.oauth.jwt_bearer import AUTHORIZE, nothing_begins_here
 from broker.server.oauth.spending import spending_doors
 from broker.server.short_way import InJson, ShortWay
+from broker.server.tiles import tile_route
 
 MIN_BODY = 1024 * 1024
 """Bytes of a message that are always taken. It is parsed as a whole, on the loop, before anything is known of
@@ -139,6 +140,7 @@ def web(broker: Broker, *, host: str) -> Web:
             Mount("/messages/", messages_gate),
             *spending.routes,
             Route(AUTHORIZE, nothing_begins_here),
+            tile_route(broker.live, origin=broker.log.origin),
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),

@@ -5,10 +5,14 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx2
 import pytest
+from broker_process import TOOLS, Place, Served
 from peers import HERE, without
 from written_log import WrittenLog, call, calls, new_log
 
@@ -117,6 +121,26 @@ def test_an_auditor_of_another_make_finds_a_tile_that_was_changed(
     data[3000] ^= 1
     tile.write_bytes(data)
     assert "invalid transparency proof" in refused(auditor, "audit", str(tmp_path), str(key_of(log)))
+
+
+@pytest.mark.anyio
+async def test_an_auditor_of_another_make_reads_a_running_broker(
+    auditor: Path, place: Place, serve: Callable[..., Served]
+) -> None:
+    issuer = 'issuer = "http://127.0.0.1:8700"'
+    place.write(TOOLS.replace(issuer, f'{issuer}\ncheckpoint_every = "1s"\ntiles = true'))
+    served = serve()
+    name = ""
+    async with httpx2.AsyncClient(base_url=served.url) as http:
+        with anyio.fail_after(LIMIT_S):
+            while not name:
+                answer = await http.get("/log/checkpoint")
+                name = answer.text.split("\n")[0] if answer.status_code == 200 else ""
+                await anyio.sleep(0.1)
+    key = KeyRing.open(place.folder / ".broker" / "keys", now_s=0).log_key.public_key()
+    words = ("audit", f"{served.url}/log", str(LogVerifier(name=name, key=key)))
+    found = await anyio.to_thread.run_sync(said, auditor, *words)
+    assert found["proved"] >= 1
 
 
 @pytest.mark.parametrize("index", [0, 255, 33_000, 69_999])
