@@ -221,6 +221,7 @@ COMPLETE = {
     "log list": "log list",
     "log show": "log show 01",
     "log verify": "log verify",
+    "log erase": "log erase --subject alice --reason any",
     "keys list": "keys list",
     "keys rotate": "keys rotate",
     "keys publish": "keys publish",

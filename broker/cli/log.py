@@ -1,4 +1,4 @@
-"""Read the delegation log: list calls, show one, verify all."""
+"""The delegation log: list calls, show one, verify all; erase what was kept of arguments."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ ACTIONS = {
     "list": "calls, the newest first",
     "show": "every event of one call",
     "verify": "is the log what was written?",
+    "erase": "erase what was kept of a call's arguments",
 }
 """Each is the module of that name in `cli.reviewing`, imported when it is the one that runs: signatures
 take longer to import than a page takes to be shown."""
