@@ -27,6 +27,7 @@ from broker.mint import TokenMinter
 from broker.places import log_origin
 from broker.proofs import Proofs
 from broker.prove import ProofKey
+from broker.record import SALT_BYTES
 from broker.server.dice import Dice
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
@@ -107,6 +108,11 @@ def new_jti() -> str:
     return encode_part(dice(16))
 
 
+def new_salt() -> bytes:
+    """128 random bits."""
+    return dice(SALT_BYTES)
+
+
 def new_sid() -> str:
     """132 random bits, as long as the ids of other sessions, and without a dash in front, as they are."""
     return secrets.token_urlsafe(32).lstrip("-")[:22]
@@ -157,6 +163,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             minter=minter,
             now_ms=now_ms,
             new_jti=new_jti,
+            new_salt=new_salt,
             new_txn=new_txn,
             jkt=proof_key.jkt,
         )
@@ -173,6 +180,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             new_txn=new_txn,
             new_sid=new_sid,
             new_code=new_code,
+            new_salt=new_salt,
         )
         lists = ToolLists(catalog=live, authenticate=authenticate, now_ms=now_ms)
         turns = Turns(wait_s=TURN_WAIT_S)

@@ -1,17 +1,22 @@
 """Sessions in the SQLite file: opened, found, and ended with everything below them."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from broker.canonical import Json, canonical_json
-from broker.record import Record
+from broker.record import Private, Record
 from broker.revocation import Revocation, names_of
 from broker.session import Session
 from broker.store import kept_session, spends
 from broker.store.connection import Connection
 from broker.store.protocols import Revoked, Standing, StoredSession, Unmet
 
-Append = Callable[[bytes], int]
-"""Gives a record its place, in the transaction under way."""
+
+class Append(Protocol):
+    """Gives a record its place, in the transaction under way."""
+
+    def __call__(self, body: bytes, private: Private | None = None, /) -> int: ...
+
 
 _ROW = "sid, body, opened_ms, expires_s, revoked_ms"
 
@@ -74,7 +79,13 @@ def is_revoked(connection: Connection, name: Revocation) -> bool:
 
 
 def open_session(
-    connection: Connection, append: Append, session: Session, body: bytes, *, actor: str | None = None
+    connection: Connection,
+    append: Append,
+    session: Session,
+    body: bytes,
+    *,
+    private: Private | None = None,
+    actor: str | None = None,
 ) -> StoredSession | Unmet:
     """See `protocols.Sessions`."""
     kept = find_session(connection, session.sid)
@@ -96,7 +107,7 @@ def open_session(
             session.tenant,
         ),
     )
-    append(body)
+    append(body, private)
     return StoredSession(session=session, revoked_ms=None)
 
 

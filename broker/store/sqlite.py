@@ -137,7 +137,9 @@ class Store:
     ) -> StoredSession | Unmet:
         body = record.to_bytes()
         answer: StoredSession | Unmet = await self._change(
-            lambda connection, append: sessions.open_session(connection, append, session, body, actor=actor)
+            lambda connection, append: sessions.open_session(
+                connection, append, session, body, private=record.private, actor=actor
+            )
         )
         return answer
 
@@ -186,7 +188,7 @@ class Store:
     async def offer(self, offer: Offer, record: Record) -> Unmet | None:
         body = record.to_bytes()
         answer: Unmet | None = await self._change(
-            lambda connection, append: offers.offer(connection, append, offer, body)
+            lambda connection, append: offers.offer(connection, append, offer, body, record.private)
         )
         return answer
 

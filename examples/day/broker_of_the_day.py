@@ -121,6 +121,9 @@ class Day:
             def new_id() -> str:
                 return f"{dice.getrandbits(128):032x}"[:22]
 
+            def new_salt() -> bytes:
+                return dice.randbytes(16)
+
             def new_txn() -> str:
                 text = f"{clock.ms << 16 | 0x7000 | dice.getrandbits(12):016x}"
                 return str(UUID(text + f"{0b10 << 62 | dice.getrandbits(62):016x}"))
@@ -133,6 +136,7 @@ class Day:
                 minter=TokenMinter(lambda: keys.active),
                 now_ms=clock.now_ms,
                 new_jti=new_id,
+                new_salt=new_salt,
                 new_txn=new_txn,
             )
             spender = Spender(catalog=lambda: catalog, keys=keys, log=store, now_ms=clock.now_ms)
@@ -164,6 +168,7 @@ class Day:
                     new_txn=new_txn,
                     new_sid=new_id,
                     new_code=new_id,
+                    new_salt=new_salt,
                 ),
                 signer=signer,
                 checkpointer=Checkpointer(

@@ -18,7 +18,7 @@ from broker.errors import LogTampered, Usage
 from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
-from broker.store import history, wholeness
+from broker.store import history, private_parts, wholeness
 from broker.store.layout import schema, statements
 
 
@@ -78,6 +78,7 @@ class _Found:
     elsewhere: bool = False
     torn: tuple[int, ...] = ()
     witnessed: int = 0
+    private: private_parts.Checked | None = None
 
     @contextmanager
     def finding(self) -> Generator[None]:
@@ -119,6 +120,8 @@ class _Found:
             "checkpoints": self.count,
             "torn": list(self.torn),
             "witnessed": self.witnessed,
+            "private": 0 if self.private is None else self.private.kept,
+            "erased": 0 if self.private is None else len(self.private.gone),
         }
 
     def lines(self) -> Iterable[str]:
@@ -133,6 +136,8 @@ class _Found:
         yield f"signed by {self.count} checkpoint(s), the last over {last} records; {size - last} since then"
         if self.witnessed:
             yield f"{self.witnessed} token(s) that backends kept stand where they say"
+        if self.private is not None and self.private.gone:
+            yield f"{len(self.private.gone)} private part(s) were erased, and records say so"
         if not self.elsewhere:
             yield (
                 "no checkpoint from elsewhere was given: "
@@ -151,7 +156,9 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
     3. Every checkpoint, beside the log and elsewhere, is one of this log and signed by its key.
     4. The records hash to the stored head.
     5. At the size of each checkpoint they hash to its root; a log that is shorter was truncated.
-    6. What backends kept of their tokens stands where the tokens say.
+    6. Every private part is the one that its record has the digest of. One that is gone was erased, and a
+       record says so.
+    7. What backends kept of their tokens stands where the tokens say.
     """
     outside, torn = _read_notes(arguments.checkpoint)
     witnesses = _read_witnesses(arguments.witness)
@@ -187,7 +194,13 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
             # 5. Roots.
             signed = [(each.size, each.root) for each in found.signed]
             found.tampered += wholeness.contradictions(found.whole, head, signed)
-        # 6. Witnesses.
+        # 6. Private parts.
+        if history.version(connection) >= 3:  # noqa: PLR2004 - the first that has them
+            with found.finding():
+                found.private = private_parts.check(connection)
+                found.tampered += found.private.tampered
+                found.tampered += _gone(connection, found.private)
+        # 7. Witnesses.
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
             found.witnessed = len(witnesses)
@@ -222,6 +235,16 @@ def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
     if signed.size != size:
         raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
     return signed
+
+
+def _gone(connection: sqlite3.Connection, private: private_parts.Checked) -> list[LogTampered]:
+    """Of many, the first and how many."""
+    unexplained = private_parts.unexplained(private.gone, private_parts.erasures(connection))
+    if not unexplained:
+        return []
+    first, more = unexplained[0], len(unexplained) - 1
+    what = f"the private part of record {first} is gone, and no record says that it was erased"
+    return [LogTampered(what + (f"; and {more} more" if more else ""), first=first)]
 
 
 def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[KeptToken]) -> list[LogTampered]:
