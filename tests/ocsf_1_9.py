@@ -68,7 +68,7 @@ NEW_ATTRIBUTES: dict[str, Any] = {
 
 
 @cache
-def validator(class_uid: int) -> Draft202012Validator:
+def validator(class_uid: int) -> Any:
     """Checks required attributes, types, enumerations, formats, constraints, and that there are no others."""
     compiled = copy.deepcopy(ocsf.get_ocsf_schema(version="1.8.0"))
     compiled["objects"].update(NEW_OBJECTS)

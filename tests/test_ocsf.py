@@ -159,13 +159,13 @@ def made(name: str) -> Logged:
     return Logged(origin=ORIGIN, index=41, record=record, begin=begin)
 
 
-def leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Json) -> Iterator[Json]:
     if isinstance(value, dict):
         for member in value.values():
             yield from leaves(member)
     elif isinstance(value, list):
-        for member in value:
-            yield from leaves(member)
+        for each in value:
+            yield from leaves(each)
     else:
         yield value
 
@@ -184,7 +184,7 @@ def test_every_event_of_the_log_has_a_class() -> None:
 def test_nothing_that_a_record_says_is_lost(name: str) -> None:
     logged = made(name)
     told = set(map(str, leaves(ocsf_event(logged, version="1.2.3"))))
-    lost = {}
+    lost: dict[str, Json] = {}
     for member, value in logged.record.items():
         if member in ("v", "time"):
             continue
