@@ -21,7 +21,7 @@ COMMANDS = {
     "session": "open, redeem, list and revoke sessions",
     "revoke": "end a session, a token, or everything of an actor, a subject, an issuer or a tenant",
     "explain": "say why a call would be allowed or refused",
-    "log": "list, show, verify and prove the delegation log, and cut it into tiles",
+    "log": "list, show, verify and prove the delegation log, and cut it into tiles; its exports",
     "keys": "list, rotate and publish the signing keys; make a client's secret",
 }
 INTERRUPTED = 130
