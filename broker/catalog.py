@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from broker.exporting import Export
 from broker.request import RequestTemplate
 from broker.schema import Schema
 
@@ -285,3 +286,4 @@ class Catalog:
     roles: Mapping[str, Role]
     clients: Mapping[str, Client] = field(default_factory=dict[str, Client])
     tenants: Mapping[str, Tenant] = field(default_factory=dict[str, Tenant])
+    exports: Mapping[str, Export] = field(default_factory=dict[str, Export])

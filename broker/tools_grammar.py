@@ -10,7 +10,9 @@ from pydantic.fields import FieldInfo
 
 from broker.catalog import IssuerKind, Rate
 from broker.chain import MAX_ACTORS
+from broker.exporting import Form
 from broker.places import DEFAULT_KEYS, DEFAULT_STORE
+from broker.syslog_line import ENTERPRISE
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WINDOWS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -177,6 +179,26 @@ class ClientSection(Section):
     transaction_tokens: bool = False
 
 
+class ExportSection(Section):
+    kind: Literal["jsonl", "syslog", "webhook", "otlp"]
+    format: Form = "record"
+    private: bool = False
+    batch: Annotated[int, Field(ge=1, le=1000)] = 200
+    begin: Literal["first", "now"] = "first"
+    folder: Text | None = None
+    max_size: Size = 64 * 1024**2
+    compress: bool = False
+    address: Text | None = None
+    enterprise: Text = ENTERPRISE
+    max_message: Size = 8 * 1024
+    url: Text | None = None
+    body: Literal["lines", "array"] = "lines"
+    secret_file: Text | None = None
+    headers_file: Text | None = None
+    ca_file: Text | None = None
+    timeout: Duration = 30
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "issuers": IssuerSection,
     "backends": BackendSection,
@@ -184,6 +206,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "roles": RoleSection,
     "clients": ClientSection,
     "tenants": TenantSection,
+    "exports": ExportSection,
 }
 INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,

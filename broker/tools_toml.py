@@ -16,12 +16,14 @@ from broker.toml_document import NotToml, Table, entry_at, read_toml
 from broker.toml_lines import KeyPath
 from broker.tools_across import Across
 from broker.tools_clients import ClientValues
+from broker.tools_exports import ExportValues
 from broker.tools_grammar import (
     INNER,
     SECTIONS,
     BackendSection,
     BrokerSection,
     ClientSection,
+    ExportSection,
     IssuerSection,
     RoleSection,
     Section,
@@ -44,6 +46,7 @@ _STAND_INS: Mapping[str, object] = {
     "request": "GET /",
     "tools": ["*"],
     "auth": "client_secret_basic",
+    "kind": "jsonl",
     "sub": "x",
     "to": ["*"],
     "for": "1m",
@@ -104,6 +107,7 @@ class _Reader:
         self._values = Values(self._across, mistakes, folder)
         self._clients = ClientValues(self._across, mistakes, folder)
         self._issuers = IssuerValues(self._across, mistakes, folder)
+        self._exports = ExportValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
@@ -117,6 +121,7 @@ class _Reader:
         tools = self._section("tools", ToolSection, lambda at, model: self._values.tool(at, model, backends))
         roles = self._section("roles", RoleSection, self._values.role)
         clients = self._section("clients", ClientSection, self._clients.client)
+        exports = self._section("exports", ExportSection, self._exports.export)
         self._across.require_distinct(settings, issuers, backends)
         self._across.require_distinct_tools(tools)
         if settings is None:
@@ -131,6 +136,7 @@ class _Reader:
             roles=roles,
             clients=clients,
             tenants=tenants,
+            exports=exports,
         )
 
     def _require_sections(self) -> None:

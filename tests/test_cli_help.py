@@ -225,6 +225,7 @@ COMPLETE = {
     "log show": "log show 01",
     "log verify": "log verify",
     "log prove": "log prove 01",
+    "log exports": "log exports",
     "log tiles": "log tiles folder",
     "log verify-proof": "log verify-proof file",
     "log erase": "log erase --subject alice --reason any",

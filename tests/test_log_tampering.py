@@ -805,7 +805,7 @@ def test_a_log_that_is_written_while_it_is_read_is_whole_and_its_pages_fit(
                 main(["log", "list", "--json", "--config", str(log.config)])
                 for line in said.readouterr().out.splitlines():
                     assert json.loads(line)["outcome"] in {"returned", "unfinished"}
-            # What was read of the writer's lines may have been written long ago: two looks in a row may be alike.
+            # The lines that were read may have been written long ago: two looks in a row may be alike.
             assert sizes == sorted(sizes)
             assert len(set(sizes)) > 1
         finally:

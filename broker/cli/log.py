@@ -15,6 +15,7 @@ ACTIONS = {
     "verify-proof": "does such a proof hold? Needs nothing but the file and the log's key",
     "tiles": "cut the tree into files that anybody's tlog tool can audit",
     "erase": "erase what was kept of a call's arguments",
+    "exports": "how far each exporter has come",
 }
 """Each is the module of that name in `cli.reviewing`, imported when it is the one that runs: signatures
 take longer to import than a page takes to be shown."""

@@ -1,5 +1,6 @@
 """The only wiring: every part of a running broker, made in order and closed in the opposite one."""
 
+import os
 import secrets
 import sys
 import time
@@ -12,12 +13,15 @@ from typing import Any, TypeAlias
 import anyio
 from anyio import to_thread
 
+from broker import __version__
 from broker.authenticate import Authenticator
 from broker.backends.http import HttpBackends
 from broker.call import Caller
 from broker.canonical import Json
 from broker.delegate import Delegator
 from broker.exchange import GRANT_TYPE
+from broker.exports.making import ExporterMaker
+from broker.exports.running import Exporters
 from broker.foreign import IssuerKeys
 from broker.grants import AssertionGrants
 from broker.issue import Issuer
@@ -85,7 +89,8 @@ class Broker:
     oauth_metadata: Callable[[], Mapping[str, Json]]
     now_ms: Callable[[], int]
     beat: Task
-    """To run beside the door: reloads what changed and signs checkpoints, the last when it is cancelled."""
+    """To run beside the door: reloads what changed, signs checkpoints, the last when it is cancelled, and
+    tells other systems what is new in the log."""
 
     async def drain(self) -> None:
         """End the streams, and wait for the calls under way: not for ever."""
@@ -256,9 +261,24 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             every_s=catalog.broker.checkpoint_every_s,
         )
 
+        exporters = Exporters(
+            declared=lambda: live().exports,
+            path=Path(catalog.broker.store),
+            make=ExporterMaker(
+                log=store,
+                path=Path(catalog.broker.store),
+                version=__version__,
+                procid=str(os.getpid()),
+                now_ms=now_ms,
+                monotonic=time.monotonic,
+                random=secrets.SystemRandom().random,
+            ),
+        )
+
         async def beat() -> None:
             async with anyio.create_task_group() as group:
                 group.start_soon(checkpointer.run)
+                group.start_soon(exporters.run)
                 await live.run(each_beat=each_beat)
 
         live.afterwards(forget_the_old)
