@@ -21,7 +21,11 @@ from broker.record import timestamp
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
-"""How old a record may get before an idle exporter looks."""
+"""How old a record may get before it is looked for. Whoever keeps up tells how far it has come once a
+second: each time is a commit of the writer's."""
+
+BREATH_S = 0.02
+"""Between two batches of one that is behind: calls come first."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
 STOPPED_S = 600.0
@@ -82,8 +86,8 @@ class Exporter:
             await self._patiently(self._begin)
             while True:
                 # 2, 3.
-                if not await self._patiently(self._step):
-                    await self.sleep(POLL_S)
+                more = await self._patiently(self._step)
+                await self.sleep(BREATH_S if more else POLL_S)
         finally:
             with anyio.move_on_after(_CLOSE_S, shield=True):
                 await self.sink.aclose()
@@ -104,7 +108,7 @@ class Exporter:
             except BrokerError as error:
                 wait_s, problem = self._backoff(), error.message
             except TimeoutError:
-                wait_s, problem = self._backoff(), "the log's file does not answer"
+                wait_s, problem = self._backoff(), "it took too long"
             except Exception as defect:  # noqa: BLE001 - of this exporter: the broker and the others go on
                 wait_s, problem = self._backoff(), f"a defect: {type(defect).__name__}"
             else:
@@ -115,14 +119,17 @@ class Exporter:
             await self.sleep(wait_s)
 
     async def _step(self) -> bool:
-        """The next batch; whether there was one."""
+        """The next batch, if there is one; whether there are more records than that."""
         wanted = Wanted(
             next=self._next,
             most=self._most,
             begins=self.export.form == "ocsf",
             private=self.export.private,
         )
-        batch = await self._reader.run(partial(read_batch, self.path, self.origin, wanted))
+        try:
+            batch, items = await self._reader.run(partial(self._read, wanted))
+        except TimeoutError:
+            raise LogUnavailable("the log's file does not answer") from None
         if batch.size < self._next:
             raise LogUnavailable(
                 f"the log has {batch.size} records, and {self._next} were sent; see `broker log verify`"
@@ -132,10 +139,10 @@ class Exporter:
             await self._keep()
             return False
         # 1.
-        await self.sink.deliver(self._items(batch))
+        await self.sink.deliver(items)
         self._next = batch.end
         await self._keep()
-        return True
+        return batch.end < batch.size
 
     async def _keep(self) -> None:
         """Where the log cannot be written now, the next delivery keeps this one, too."""
@@ -147,17 +154,19 @@ class Exporter:
             return
         self._kept = self._next
 
-    def _items(self, batch: Batch) -> Sequence[Item]:
+    def _read(self, wanted: Wanted) -> tuple[Batch, Sequence[Item]]:
+        """In the reader's thread, as what is made of a record takes time, too."""
+        batch = read_batch(self.path, self.origin, wanted)
         items = [self._item(logged) for logged in batch.records]
-        if batch.first > self._next:
+        if batch.first > wanted.next and batch.records:
             logger.warning(
                 "export %s: records %d to %d are not in the log any more and were not sent",
-                self.export.name, self._next, batch.first - 1,
+                self.export.name, wanted.next, batch.first - 1,
             )  # fmt: skip
-            items.insert(0, self._item(self._gap(batch)))
-        return items
+            items.insert(0, self._item(self._gap(wanted, batch)))
+        return batch, items
 
-    def _gap(self, batch: Batch) -> Logged:
+    def _gap(self, wanted: Wanted, batch: Batch) -> Logged:
         """In the place of records that were moved away before they were sent: a receiver sees that."""
         return Logged(
             origin=self.origin,
@@ -166,7 +175,7 @@ class Exporter:
                 "v": 1,
                 "event": "export.gap",
                 "time": timestamp(self.now_ms()),
-                "first": self._next,
+                "first": wanted.next,
                 "last": batch.first - 1,
             },
         )

@@ -8,7 +8,10 @@ from typing import cast
 from broker.exporting import OtlpReceiver
 from broker.exports.posting import Poster
 from broker.exports.sink import Item
+from broker.exports.worker import Worker
 from broker.otlp import otlp_logs
+
+_ENCODE_S = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,7 @@ class OtlpSink:
     def __init__(self, receiver: OtlpReceiver, *, name: str, version: str, now_ms: Callable[[], int]) -> None:
         self._name = name
         self._version = version
+        self._worker = Worker("broker-export-otlp", patience_s=_ENCODE_S)
         self._poster = Poster(
             receiver.url,
             headers_file=receiver.headers_file,
@@ -35,9 +39,13 @@ class OtlpSink:
             "service.version": self._version,
             "service.instance.id": origin,
         }
-        batch = [(item.logged, item.body) for item in items]
-        payload = otlp_logs(batch, resource=resource, version=self._version)
-        body = json.dumps(payload, separators=(",", ":")).encode()
+
+        def encoded() -> bytes:
+            batch = [(item.logged, item.body) for item in items]
+            payload = otlp_logs(batch, resource=resource, version=self._version)
+            return json.dumps(payload, separators=(",", ":")).encode()
+
+        body = await self._worker.run(encoded)
         headers = {"Content-Type": "application/json", "User-Agent": "tool-token-broker"}
         answer = await self._poster.post(body, headers)
         rejected = _rejected(answer)

@@ -1,5 +1,6 @@
 """One POST to a receiver of records: over TLS that is verified, to nowhere else, and bounded."""
 
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -66,9 +67,7 @@ class Poster:
         except TimeoutError:
             raise NotDelivered(f"the receiver did not answer within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Not the text: it has the address in it, and more.
-            why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-            raise NotDelivered(f"the receiver cannot be reached: {why}") from None
+            raise NotDelivered(_why(error)) from None
         self._judge(status, retry_after)
         return taken
 
@@ -130,6 +129,14 @@ class Poster:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _why(error: Exception) -> str:
+    """Not the error's own text: it has the address in it, and more."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "the receiver's certificate is not trusted"
+    known = isinstance(error, OSError) and error.errno
+    return f"the receiver cannot be reached: {os.strerror(known) if known else type(error).__name__}"
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:

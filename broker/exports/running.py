@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 import anyio
+from anyio import to_thread
 
 from broker.exporting import Export
 from broker.exports.exporter import Exporter
@@ -65,6 +66,10 @@ class Exporters:
                     await self.make(running.export).run()
                 finally:
                     lock.close()
+        except Exception as defect:  # noqa: BLE001 - of one exporter: the broker and the others go on
+            logger.warning(
+                "export %s: a defect: %s; it has ended", running.export.name, type(defect).__name__
+            )
         finally:
             running.ended.set()
 
@@ -74,21 +79,22 @@ class Exporters:
         told = False
         while True:
             try:
-                opened = path.open("ab")
+                locked = await to_thread.run_sync(_lock, path, abandon_on_cancel=True)
             except OSError as error:
                 if not told:
                     logger.warning("export %s: its lock cannot be made: %s", name, error.strerror)
                 told = True
             else:
-                if _is_locked(opened):
-                    return opened
-                opened.close()
+                if locked is not None:
+                    return locked
             await anyio.sleep(LOCK_EVERY_S)
 
 
-def _is_locked(opened: IO[bytes]) -> bool:
+def _lock(path: Path) -> IO[bytes] | None:
+    opened = path.open("ab")
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False  # another process exports
-    return True
+    except BlockingIOError:
+        opened.close()
+        return None  # another process exports
+    return opened

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from broker.exporting import Webhook
 from broker.exports.posting import Poster
 from broker.exports.sink import Item
+from broker.exports.worker import Worker
 
 _PREFIX = "whsec_"
 _LEAST_SECRET = 24
 """Bytes, by the specification; 64 at most."""
 _MOST_SECRET = 64
+_ENCODE_S = 60.0
 
 
 class WebhookSink:
@@ -24,6 +26,7 @@ class WebhookSink:
         self._body = webhook.body
         self._secret_file = webhook.secret_file
         self._now_ms = now_ms
+        self._worker = Worker("broker-export-webhook", patience_s=_ENCODE_S)
         self._poster = Poster(
             webhook.url,
             headers_file=webhook.headers_file,
@@ -34,7 +37,7 @@ class WebhookSink:
 
     async def deliver(self, items: Sequence[Item]) -> None:
         """Raises NotDelivered."""
-        body = self._encoded(items)
+        body = await self._worker.run(lambda: self._encoded(items))
         headers = {
             "Content-Type": "application/json" if self._body == "array" else "application/x-ndjson",
             "User-Agent": "tool-token-broker",

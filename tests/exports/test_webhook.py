@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from receivers import (
     NOW_MS,
     HttpReceiver,
@@ -48,6 +49,14 @@ async def test_what_is_written_later_is_sent_by_itself(tmp_path: Path) -> None:
         await append(store, calls(2))
         await receiver.until(lambda: len(receiver.indexes()) == 10)
     assert receiver.indexes() == list(range(10))
+
+
+async def test_who_is_behind_takes_a_breath_and_who_keeps_up_looks_once_a_second(tmp_path: Path) -> None:
+    waits = Waits()
+    async with sending(tmp_path, calls(10), batch=8, waits=waits) as (store, _):
+        await until_kept(store, 20)
+        await waits.until(5)
+    assert waits.wanted[:5] == [0.02, 0.02, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("behaviour", [500, 503, 429, 408, "die", "die in the middle"])
@@ -245,6 +254,26 @@ async def test_headers_come_from_a_file_that_may_change_and_no_secret_is_said(
         "Splunk new-secret",
     ]
     assert "secret" not in caplog.text
+
+
+async def test_over_tls_the_receiver_must_show_a_certificate_that_is_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority.make(tmp_path, "authority")
+    waits = Waits()
+    async with (
+        http_receiver(ssl_context=authority.server()) as receiver,
+        open_log(tmp_path, calls(1)) as store,
+    ):
+        distrusting = exporter(store, tmp_path, webhook(receiver.url), name="other", waits=waits)
+        async with exporting(distrusting):
+            await waits.until(1)
+        assert receiver.posts == []
+        trusting = webhook(receiver.url, ca_file=str(authority.file))
+        async with exporting(exporter(store, tmp_path, trusting)):
+            await until_kept(store, 2)
+    assert "export other: the receiver's certificate is not trusted" in caplog.text
+    assert "127.0.0.1" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ async def test_a_broker_that_is_killed_again_and_again_sends_every_record_and_in
         assert written == 120 + 5  # `catalog.loaded` of each start
         await receiver.until(lambda: len(set(receiver.indexes())) == written)
         await anyio.to_thread.run_sync(running[-1].end)
+    assert main(["log", "verify", "--deep", "--config", str(place.config)]) == 0
     told = receiver.indexes()
     assert sorted(set(told)) == list(range(written))
     first_seen = list(dict.fromkeys(lines(receiver)))
