@@ -142,6 +142,13 @@ KINDS: dict[str, tuple[Event, str, Chain | None, dict[str, Json]]] = {
             "action": "a b",
         },
     ),
+    "erased": ("erased", "", None, {"indexes": [4, 9], "by": "ann", "reason": "she asked for it"}),
+    "archived": (
+        "archived",
+        "",
+        None,
+        {"first": 0, "size": 512, "root": DIGEST, "file": "old.db", "sha256": DIGEST, "by": "ann"},
+    ),
     "catalog.loaded": ("catalog.loaded", "", None, {"catalog": DIGEST, "source": "tools.toml", "tools": 3}),
 }
 

@@ -9,7 +9,7 @@ Which class an event becomes (https://schema.ocsf.io):
 `session.opened`, `session.revoked`
 `delegated`                                     Authorize Session (3003)
 `revoked`, `restored`, `catalog.loaded`,        Entity Management (3004)
-`refused` rules
+`erased`, `archived`, `refused` rules
 ==============================================  =====================================================
 
 The profile `ai_operation` brings `ai_agent`, who calls, and `delegation`: the session whose rights are
@@ -34,7 +34,7 @@ _CLASSES = {
 _ACTIVITIES = {
     3002: {1: "Logon", 2: "Logoff"},
     3003: {1: "Assign Privileges"},
-    3004: {3: "Update", 8: "Enable", 9: "Disable", 10: "Activate"},
+    3004: {2: "Read", 3: "Update", 4: "Delete", 5: "Move", 8: "Enable", 9: "Disable", 10: "Activate"},
     6003: {1: "Create", 2: "Read", 3: "Update", 4: "Delete"},
 }
 _SEVERITIES = {1: "Informational", 2: "Low", 3: "Medium", 4: "High"}
@@ -119,4 +119,7 @@ _TELL: Mapping[str, Callable[[Logged], Told]] = {
     "restored": iam.restored,
     "txn.replaced": calls.txn_replaced,
     "catalog.loaded": iam.catalog_loaded,
+    "erased": iam.of_the_log,
+    "archived": iam.of_the_log,
+    "reviewed": iam.of_the_log,
 }

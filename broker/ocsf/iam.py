@@ -166,12 +166,25 @@ def rules_refused(logged: Logged) -> Told:
     )
 
 
+# ── the log itself ──────────────────────────────────────────────────────────
+
+_OF_THE_LOG = {
+    "erased": (4, "what was kept of arguments was erased"),
+    "archived": (5, "records were moved to an archive"),
+    "reviewed": (2, "somebody looked at the log"),
+}
+
+
+def of_the_log(logged: Logged) -> Told:
+    """What a person did with the log. Who, which records and why is in `unmapped`."""
+    activity, message = _OF_THE_LOG[logged.event]
+    return Told(class_uid=3004, activity=activity, status=1, message=message, more=_log(logged))
+
+
 def unknown(logged: Logged) -> Told:
     """An event that this version knows no class of: all of it is in `unmapped`."""
-    return Told(
-        class_uid=3004,
-        activity=logged.event,
-        status=0,
-        message=logged.event,
-        more={"entity": {"type_id": OTHER, "type": "Delegation log", "name": logged.origin}},
-    )
+    return Told(class_uid=3004, activity=logged.event, status=0, message=logged.event, more=_log(logged))
+
+
+def _log(logged: Logged) -> dict[str, Json]:
+    return {"entity": {"type_id": OTHER, "type": "Delegation log", "name": logged.origin}}
