@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +15,13 @@ from typing import Any, cast
 from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
 from broker.cli.parser import describe
 from broker.cli.reviewing.keys import key_option, verifier
+from broker.cli.reviewing.memory import Seen, files_of, forgotten, keep, memory_options, recall
 from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.errors import LogTampered, Usage
 from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
+from broker.record import timestamp
 from broker.store import history, private_parts, wholeness
 from broker.store.layout import schema, statements
 
@@ -26,8 +30,9 @@ def configure(verifying: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     describe(
         verifying,
-        what="Say whether the log is what was written.\n\n"
-        "Without a checkpoint from elsewhere, a log that was cut or replaced as a whole does not show.",
+        what="Say whether the log is what was written, and grew out of what you verified before.\n\n"
+        "Without a checkpoint from elsewhere, a log that was cut or replaced as a whole does not show; what\n"
+        "you saw of it the last time is one.",
         examples="broker log verify --checkpoint /mnt/elsewhere/broker.checkpoints",
         exits="0 whole, 1 tampered with, and where; 2 it cannot tell",
     )
@@ -45,6 +50,7 @@ def configure(verifying: argparse.ArgumentParser) -> None:
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"
     )
     key_option(verifying)
+    memory_options(verifying)
 
 
 def run(arguments: argparse.Namespace, store: Path) -> int:
@@ -58,7 +64,27 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
     else:
         for line in found.lines():
             print(line)
+    if not found.tampered:
+        _keep(found)
     return 1 if found.tampered else 0
+
+
+def _keep(found: "_Found") -> None:
+    """Remember what was seen, for the next time."""
+    if not found.memory or found.whole is None or found.key is None:
+        return
+    seen = Seen(
+        origin=found.key.name,
+        key=str(found.key),
+        size=found.whole.size,
+        root=found.whole.root.hex(),
+        note=found.newest_note,
+        time=timestamp(time.time_ns() // 1_000_000),
+    )
+    try:
+        keep(found.memory, seen)
+    except OSError as error:
+        print(f"broker log: what was seen cannot be kept: {error}", file=sys.stderr)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,8 +92,9 @@ class _Found:
     """What there is to say.
 
     Attributes:
-        signed: the checkpoints that the log's key signed.
-        elsewhere: whether anything was given that does not lie beside the log.
+        signed: the checkpoints that the log's key signed; `newest_note`: the last of them.
+        anchored: how many records, from the first on, something says that does not lie beside the log.
+        seen: what this reviewer saw the last time; `memory`: where that is kept.
         torn: lines of the file of checkpoints at which there is none.
     """
 
@@ -75,7 +102,10 @@ class _Found:
     tampered: list[LogTampered] = field(default_factory=list[LogTampered])
     whole: wholeness.Whole | None = None
     signed: list[Checkpoint] = field(default_factory=list[Checkpoint])
-    elsewhere: bool = False
+    newest_note: str = ""
+    anchored: int = 0
+    seen: Seen | None = None
+    memory: tuple[Path, ...] = ()
     torn: tuple[int, ...] = ()
     witnessed: int = 0
     private: private_parts.Checked | None = None
@@ -115,6 +145,7 @@ class _Found:
             said["tampered"] = [{"first": each.first, "what": each.message} for each in self.in_order]
         if self.whole is not None:
             said |= {"size": self.whole.size, "root": self.whole.root.hex()}
+            said |= {"not_anchored": max(0, self.whole.size - self.anchored)}
         return said | {
             "signed": self.last_signed,
             "checkpoints": self.count,
@@ -122,6 +153,7 @@ class _Found:
             "witnessed": self.witnessed,
             "private": 0 if self.private is None else self.private.kept,
             "erased": 0 if self.private is None else len(self.private.gone),
+            "seen": None if self.seen is None else {"size": self.seen.size, "time": self.seen.time},
         }
 
     def lines(self) -> Iterable[str]:
@@ -138,11 +170,13 @@ class _Found:
             yield f"{self.witnessed} token(s) that backends kept stand where they say"
         if self.private is not None and self.private.gone:
             yield f"{len(self.private.gone)} private part(s) were erased, and records say so"
-        if not self.elsewhere:
-            yield (
-                "no checkpoint from elsewhere was given: "
-                "a log that was cut or replaced as a whole would not show"
-            )
+        if self.seen is not None:
+            yield f"it grew out of the {self.seen.size} records that you verified on {self.seen.time}"
+        since = f"{size - self.anchored} record(s) since the last checkpoint from elsewhere"
+        if self.anchored:
+            yield f"{since}: these alone could be cut or changed without notice"
+        else:
+            yield f"{since}, for there is none: a log that was cut or replaced as a whole would not show"
         yield f"key {self.key}"
 
 
@@ -156,13 +190,14 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
     3. Every checkpoint, beside the log and elsewhere, is one of this log and signed by its key.
     4. The records hash to the stored head.
     5. At the size of each checkpoint they hash to its root; a log that is shorter was truncated.
-    6. Every private part is the one that its record has the digest of. One that is gone was erased, and a
+    6. It grew out of what this reviewer verified before.
+    7. Every private part is the one that its record has the digest of. One that is gone was erased, and a
        record says so.
-    7. What backends kept of their tokens stands where the tokens say.
+    8. What backends kept of their tokens stands where the tokens say.
     """
     outside, torn = _read_notes(arguments.checkpoint)
     witnesses = _read_witnesses(arguments.witness)
-    found = _Found(elsewhere=bool(outside or witnesses), torn=torn)
+    found = _Found(torn=torn)
     with history.reading(store) as connection:
         # 1. Definitions.
         found.tampered += _changed(history.definitions(connection), history.version(connection))
@@ -181,26 +216,38 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
             for size, note in history.checkpoints(connection):
                 with found.finding():
                     found.signed.append(_beside(size, note, key))
+                    found.newest_note = note
+        elsewhere: list[Checkpoint] = []
         for note in outside:
             with found.finding():
-                found.signed.append(open_note(note, key))
+                elsewhere.append(open_note(note, key))
+        found.signed += elsewhere
+        remembered = _recalled(arguments, store, found, key)
         # 4. Records and head.
         head: Head | None = None
         with found.finding():
             head = wholeness.stored_head(connection)
         with found.finding():
             sizes = [each.size for each in found.signed]
-            found.whole = wholeness.hash_records(connection, head, sizes, _progress())
+            sizes += [size for each in remembered for size in (each.size, each.signed[0])]
+            whole = found.whole = wholeness.hash_records(connection, head, sizes, _progress())
             # 5. Roots.
             signed = [(each.size, each.root) for each in found.signed]
-            found.tampered += wholeness.contradictions(found.whole, head, signed)
-        # 6. Private parts.
+            found.tampered += wholeness.contradictions(whole, head, signed)
+            # 6. The last time.
+            for each in remembered:
+                lost = forgotten(each, key, whole.roots, whole.size)
+                found.tampered += () if lost is None else (lost,)
+        found.seen = max(remembered, key=lambda each: each.size, default=None)
+        anchors = [*(each.size for each in elsewhere), *(each.size for each in remembered)]
+        found.anchored = max(anchors, default=0)
+        # 7. Private parts.
         if history.version(connection) >= 3:  # noqa: PLR2004 - the first that has them
             with found.finding():
                 found.private = private_parts.check(connection)
                 found.tampered += found.private.tampered
                 found.tampered += _gone(connection, found.private)
-        # 7. Witnesses.
+        # 8. Witnesses.
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
             found.witnessed = len(witnesses)
@@ -208,6 +255,18 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
             with found.finding():
                 history.require_sound(connection)
     return found
+
+
+def _recalled(arguments: argparse.Namespace, store: Path, found: _Found, key: LogVerifier) -> list[Seen]:
+    """What this reviewer saw of the log before; where that is kept is noted in `found`."""
+    if arguments.no_memory:
+        return []
+    if arguments.memory is not None:
+        found.memory = (arguments.memory,)
+    else:
+        place = store.absolute() if arguments.store is None else None
+        found.memory = files_of(key, place, os.environ)
+    return recall(found.memory)
 
 
 def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
