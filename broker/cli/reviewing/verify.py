@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from broker.merkle import Head
 from broker.plain_text import plain
 from broker.record import timestamp
 from broker.store import history, private_parts, wholeness
+from broker.store.file_format import BESIDE_SINCE
 from broker.store.layout import schema, statements
 
 
@@ -56,9 +58,9 @@ def configure(verifying: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, store: Path) -> int:
     """Print what was found; the exit status."""
     try:
-        found = _verified(arguments, store)
+        found = verified(arguments, store)
     except LogTampered as tampered:  # nothing else can be read of it
-        found = _Found(tampered=[tampered])
+        found = Found(tampered=[tampered])
     if arguments.json:
         print(json.dumps(found.to_json()))
     else:
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
     return 1 if found.tampered else 0
 
 
-def _keep(found: "_Found") -> None:
+def _keep(found: "Found") -> None:
     """Remember what was seen, for the next time."""
     if not found.memory or found.whole is None or found.key is None:
         return
@@ -88,7 +90,7 @@ def _keep(found: "_Found") -> None:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Found:
+class Found:
     """What there is to say.
 
     Attributes:
@@ -180,7 +182,7 @@ class _Found:
         yield f"key {self.key}"
 
 
-def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
+def verified(arguments: argparse.Namespace, store: Path) -> Found:
     """Whether the log is whole.
 
     What must hold:
@@ -190,14 +192,15 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
     3. Every checkpoint, beside the log and elsewhere, is one of this log and signed by its key.
     4. The records hash to the stored head.
     5. At the size of each checkpoint they hash to its root; a log that is shorter was truncated.
-    6. It grew out of what this reviewer verified before.
-    7. Every private part is the one that its record has the digest of. One that is gone was erased, and a
+    6. The roots of subtrees that lie beside them are theirs.
+    7. It grew out of what this reviewer verified before.
+    8. Every private part is the one that its record has the digest of. One that is gone was erased, and a
        record says so.
-    8. What backends kept of their tokens stands where the tokens say.
+    9. What backends kept of their tokens stands where the tokens say.
     """
     outside, torn = _read_notes(arguments.checkpoint)
     witnesses = _read_witnesses(arguments.witness)
-    found = _Found(torn=torn)
+    found = Found(torn=torn)
     with history.reading(store) as connection:
         # 1. Definitions.
         found.tampered += _changed(history.definitions(connection), history.version(connection))
@@ -209,8 +212,7 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
                 raise LogTampered("the log has no name any more")
         key = found.key = verifier(arguments, origin)
         with found.finding():
-            if origin and origin != key.name:
-                raise LogTampered(f"the log calls itself {origin!r}; the key is that of {key.name!r}")
+            _require_name(origin, key)
         # 3. Signatures.
         with found.finding():
             for size, note in history.checkpoints(connection):
@@ -234,30 +236,36 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
             # 5. Roots.
             signed = [(each.size, each.root) for each in found.signed]
             found.tampered += wholeness.contradictions(whole, head, signed)
-            # 6. The last time.
+            # 6. Roots of subtrees.
+            found.tampered += _few(list(wholeness.wrong_subtrees(connection, whole)))
+            # 7. The last time.
             for each in remembered:
                 lost = forgotten(each, key, whole.roots, whole.size)
                 found.tampered += () if lost is None else (lost,)
         found.seen = max(remembered, key=lambda each: each.size, default=None)
         anchors = [*(each.size for each in elsewhere), *(each.size for each in remembered)]
         found.anchored = max(anchors, default=0)
-        # 7. Private parts.
-        if history.version(connection) >= 3:  # noqa: PLR2004 - the first that has them
-            with found.finding():
-                found.private = private_parts.check(connection)
-                found.tampered += found.private.tampered
-                found.tampered += _gone(connection, found.private)
-        # 8. Witnesses.
+        # 8. Private parts.
+        with found.finding():
+            found.private = _private(connection)
+            found.tampered += found.private.tampered
+            found.tampered += _gone(connection, found.private)
+        # 9. Witnesses.
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
             found.witnessed = len(witnesses)
-        if arguments.deep:
-            with found.finding():
+        with found.finding():
+            if arguments.deep:
                 history.require_sound(connection)
     return found
 
 
-def _recalled(arguments: argparse.Namespace, store: Path, found: _Found, key: LogVerifier) -> list[Seen]:
+def _require_name(origin: str, key: LogVerifier) -> None:
+    if origin and origin != key.name:
+        raise LogTampered(f"the log calls itself {origin!r}; the key is that of {key.name!r}")
+
+
+def _recalled(arguments: argparse.Namespace, store: Path, found: Found, key: LogVerifier) -> list[Seen]:
     """What this reviewer saw of the log before; where that is kept is noted in `found`."""
     if arguments.no_memory:
         return []
@@ -269,12 +277,16 @@ def _recalled(arguments: argparse.Namespace, store: Path, found: _Found, key: Lo
     return recall(found.memory)
 
 
+def _few(wrong: list[LogTampered]) -> list[LogTampered]:
+    """Of many, the first and how many."""
+    if len(wrong) > 1:
+        return [LogTampered(f"{wrong[0].message}; and {len(wrong) - 1} more", first=wrong[0].first)]
+    return wrong
+
+
 def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
     """What is not as the SQL of that version makes it."""
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        for statement in statements(schema(version)):
-            fresh.execute(statement)
-        made = _spelled(history.definitions(fresh))
+    made = _made(version)
     there = _spelled(there)
     what = [
         *(f"{name} is missing" for name in made.keys() - there.keys()),
@@ -282,6 +294,14 @@ def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
         *(f"{name} was changed" for name in made.keys() & there.keys() if made[name] != there[name]),
     ]
     return [LogTampered(f"the log's {plain(each)}") for each in sorted(what)]
+
+
+@cache
+def _made(version: int) -> Mapping[str, str]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for statement in statements(schema(version)):
+            fresh.execute(statement)
+        return _spelled(history.definitions(fresh))
 
 
 def _spelled(definitions: Mapping[str, str]) -> dict[str, str]:
@@ -294,6 +314,12 @@ def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
     if signed.size != size:
         raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
     return signed
+
+
+def _private(connection: sqlite3.Connection) -> private_parts.Checked:
+    if history.version(connection) < BESIDE_SINCE:
+        return private_parts.Checked(kept=0, gone=frozenset(), tampered=())
+    return private_parts.check(connection)
 
 
 def _gone(connection: sqlite3.Connection, private: private_parts.Checked) -> list[LogTampered]:
@@ -321,9 +347,7 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[Kep
         else:
             continue
         denied.append(LogTampered(what, first=each.index))
-    if len(denied) > 1:
-        return [LogTampered(f"{denied[0].message}; and {len(denied) - 1} more", first=denied[0].first)]
-    return denied
+    return _few(denied)
 
 
 def _read(path: Path, what: str) -> str:
