@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from broker.anchoring import DeclaredAnchor, WitnessedLog
 from broker.request import RequestTemplate
 from broker.schema import Schema
 
@@ -285,3 +286,5 @@ class Catalog:
     roles: Mapping[str, Role]
     clients: Mapping[str, Client] = field(default_factory=dict[str, Client])
     tenants: Mapping[str, Tenant] = field(default_factory=dict[str, Tenant])
+    anchors: Mapping[str, DeclaredAnchor] = field(default_factory=dict[str, DeclaredAnchor])
+    witnessed: Mapping[str, WitnessedLog] = field(default_factory=dict[str, WitnessedLog])

@@ -177,6 +177,21 @@ class ClientSection(Section):
     transaction_tokens: bool = False
 
 
+class AnchorSection(Section):
+    file: Text | None = None
+    command: list[Text] | None = None
+    syslog: Text | None = None
+    url: Text | None = None
+    witness: Text | None = None
+    key: Text | None = None
+    ca_file: Text | None = None
+    authorization_file: Text | None = None
+
+
+class WitnessedSection(Section):
+    key: Text
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "issuers": IssuerSection,
     "backends": BackendSection,
@@ -184,6 +199,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "roles": RoleSection,
     "clients": ClientSection,
     "tenants": TenantSection,
+    "anchors": AnchorSection,
+    "witnessed": WitnessedSection,
 }
 INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,9 +42,9 @@ from broker.server.oauth.proving import ProvenKeys
 from broker.server.oauth.token import PATH, Grants, token_metadata
 from broker.server.oauth.txn_tokens import TxnTokens
 from broker.server.readiness import Readiness
+from broker.server.signing import Signing
 from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Log
 from broker.store.sqlite import Store
 from broker.tools_toml import load
@@ -248,21 +249,14 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         async def each_beat() -> None:
             keys.refresh()
 
-        elsewhere = catalog.broker.checkpoint_file
-        checkpointer = Checkpointer(
-            log=store,
-            key=lambda: keys.log_key,
-            file=None if elsewhere is None else Path(elsewhere),
-            every_s=catalog.broker.checkpoint_every_s,
-        )
+        signing = Signing.of(store, keys, live, now_ms=now_ms)
 
         async def beat() -> None:
-            async with anyio.create_task_group() as group:
-                group.start_soon(checkpointer.run)
-                await live.run(each_beat=each_beat)
+            await signing.around(partial(live.run, each_beat=each_beat))
 
         live.afterwards(forget_the_old)
         live.afterwards(lists.announce)
+        live.afterwards(signing.anchors.renew)
         await live.announce_start()
         yield Broker(
             live=live,
