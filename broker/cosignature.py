@@ -68,12 +68,12 @@ def cosigned_at(note: str, cosigner: Cosigner) -> int | None:
     return max(times, default=None)
 
 
-def lines_of(cosigner: Cosigner, answer: str) -> str:
-    """The lines of a witness's answer that bear this one's name and key; those of others are left out."""
+def lines_of(signer: NoteKey, lines: str) -> str:
+    """The signature lines that bear this one's name and key; other lines are left out."""
     found = ""
-    for line in answer.split("\n"):
+    for line in lines.split("\n"):
         mark, name, data = signature_of(line)
-        if mark == "—" and name == cosigner.name and data[:KEY_HASH_BYTES] == cosigner.key_hash:
+        if mark == "—" and name == signer.name and data[:KEY_HASH_BYTES] == signer.key_hash:
             found += line + "\n"
     return found
 

@@ -980,7 +980,7 @@ REQUIREMENTS: tuple[Clause, ...] = (
     Clause(
         "C2SP tlog-cosignature",
         "",
-        "A cosignature of a witness holds on the whole text and its time; a public one is read to the letter.",
+        "A cosignature of a witness is over the whole text and its time; a public one is read.",
         (
             f"{COSIGNATURE}test_a_public_witness_s_key_and_cosignature_are_taken_to_the_letter",
             f"{COSIGNATURE}test_what_was_cosigned_is_read_with_its_time_and_stays_open_with_the_logs_key",

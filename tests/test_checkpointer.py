@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from signing import Signer, in_file, signing
+from signing import in_file, signing
 from written_log import NOW_MS, Forger, WrittenLog, call, calls, forging, new_log
 
 from broker.anchors import file as module, runner
@@ -17,6 +17,7 @@ from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
 from broker.cli import main
 from broker.errors import LogTampered
 from broker.keys import KeyRing
+from broker.server.signing import Signing
 from broker.store.connection import Connection
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
@@ -36,7 +37,7 @@ def log(tmp_path: Path) -> WrittenLog:
 
 
 @asynccontextmanager
-async def opened(log: WrittenLog, *, file: Path | None) -> AsyncGenerator[tuple[Store, Signer]]:
+async def opened(log: WrittenLog, *, file: Path | None) -> AsyncGenerator[tuple[Store, Signing]]:
     """As a broker opens them."""
     keys = KeyRing.open(log.folder / "keys", now_s=NOW_MS // 1000)
     async with (

@@ -5,10 +5,12 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import anyio
 from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
 from anyio.to_thread import run_sync
 
 from broker.anchoring import SyslogAnchor
@@ -18,6 +20,8 @@ from broker.record import timestamp
 
 SYSLOG_S = 5.0
 """How long it may take."""
+
+_CLOSE_S = 1.0
 
 _PRIORITY = 13 * 8 + 5
 """RFC 5424 §6.2.1: facility 13, log audit; severity 5, notice."""
@@ -67,8 +71,12 @@ class SyslogPlace:
             case "tls":
                 # Loading authorities reads files.
                 trusted = await run_sync(partial(ssl.create_default_context, cafile=self._anchor.ca_file))
-                async with await anyio.connect_tcp(host, port, tls=True, ssl_context=trusted) as tls:
+                async with await anyio.connect_tcp(host, port) as tcp:
+                    tls = await TLSStream.wrap(tcp, hostname=host, ssl_context=trusted)
                     await _send_counted(tls, whole)
+                    # RFC 5425 §4.4: we say that we close; whether the collector says so too is up to it.
+                    with anyio.move_on_after(_CLOSE_S), suppress(anyio.BrokenResourceError):
+                        await tls.aclose()
 
 
 def _message(note: str) -> str:

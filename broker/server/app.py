@@ -25,7 +25,7 @@ from broker.issue import Issuer
 from broker.jws import encode_part
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
-from broker.places import log_origin
+from broker.places import log_origin, witness_name
 from broker.proofs import Proofs
 from broker.prove import ProofKey
 from broker.record import SALT_BYTES
@@ -47,8 +47,10 @@ from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
 from broker.store.protocols import Log
 from broker.store.sqlite import Store
+from broker.store.witnessed import WitnessedLogs
 from broker.tools_toml import load
 from broker.transaction import TxnIssuer
+from broker.witness import Witness
 
 TURN_WAIT_S = 10.0
 DRAIN_S = 10.0
@@ -81,6 +83,7 @@ class Broker:
     proofs: Proofs
     lists: ToolLists
     turns: Turns
+    witness: Witness
     mcp: BrokerServer
     oauth: Mapping[str, OAuthEndpoint]
     oauth_metadata: Callable[[], Mapping[str, Json]]
@@ -249,7 +252,13 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         async def each_beat() -> None:
             keys.refresh()
 
-        signing = Signing.of(store, keys, live, now_ms=now_ms)
+        signing = Signing.of(
+            store,
+            keys,
+            anchors=lambda: live().anchors,
+            every_s=catalog.broker.checkpoint_every_s,
+            now_ms=now_ms,
+        )
 
         async def beat() -> None:
             await signing.around(partial(live.run, each_beat=each_beat))
@@ -271,6 +280,13 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             proofs=Proofs(key=nonce_key, monotonic=time.monotonic),
             lists=lists,
             turns=turns,
+            witness=Witness(
+                name=witness_name(catalog.broker.issuer),
+                key=partial(to_thread.run_sync, keys.witness_key),
+                logs=lambda: tuple(live().witnessed.values()),
+                kept=WitnessedLogs(store),
+                now_ms=now_ms,
+            ),
             mcp=server,
             oauth=oauth,
             oauth_metadata=oauth_metadata,

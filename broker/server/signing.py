@@ -1,14 +1,15 @@
 """What signs the log and tells others, put together: both end after everything that may still append."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
 
+from broker.anchoring import DeclaredAnchor
 from broker.anchors.making import Maker
 from broker.anchors.telling import Anchors
-from broker.catalog import Catalog
 from broker.keys import KeyRing
 from broker.store.anchored import AnchoredLog
 from broker.store.checkpointer import Checkpointer
@@ -25,29 +26,49 @@ class Signing:
 
     @classmethod
     def of(
-        cls, store: Store, keys: KeyRing, catalog: Callable[[], Catalog], *, now_ms: Callable[[], int]
+        cls,
+        store: Store,
+        keys: KeyRing,
+        *,
+        anchors: Callable[[], Mapping[str, DeclaredAnchor]],
+        every_s: float,
+        now_ms: Callable[[], int],
     ) -> "Signing":
-        """Of a store that is open. Anchors are those that the catalog has at each moment."""
+        """Of a store that is open.
+
+        Args:
+            anchors: those that are declared at each moment.
+            every_s: seconds between checkpoints while the log grows.
+        """
         maker = Maker(
             origin=store.origin,
             key=lambda: keys.log_key,
             proof=partial(consistency_proof, store),
             now_ms=now_ms,
         )
-        anchors = Anchors(
-            declared=lambda: catalog().anchors, make=maker, keeps=AnchoredLog(store), now_ms=now_ms
-        )
-        every_s = catalog().broker.checkpoint_every_s
-        checkpointer = Checkpointer(log=store, key=lambda: keys.log_key, every_s=every_s, elsewhere=anchors)
-        return cls(checkpointer=checkpointer, anchors=anchors)
+        telling = Anchors(declared=anchors, make=maker, keeps=AnchoredLog(store), now_ms=now_ms)
+        checkpointer = Checkpointer(log=store, key=lambda: keys.log_key, every_s=every_s, elsewhere=telling)
+        return cls(checkpointer=checkpointer, anchors=telling)
 
-    async def around(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work, and sign meanwhile; the last checkpoint is signed and told when it is cancelled."""
+    @asynccontextmanager
+    async def telling(self) -> AsyncGenerator[None]:
+        """The anchors run meanwhile; whether anything is signed is for the block to say."""
         async with anyio.create_task_group() as group:
             await group.start(self.anchors.run)
             try:
-                async with anyio.create_task_group() as inner:
-                    inner.start_soon(self.checkpointer.run)
-                    await work()
+                yield
             finally:
                 self.anchors.stop()
+
+    async def around(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work, and sign meanwhile; the last checkpoint is signed and told when it is cancelled."""
+        async with self.telling(), anyio.create_task_group() as group:
+            group.start_soon(self.checkpointer.run)
+            await work()
+
+    async def checkpoint(self) -> int:
+        """Sign one now, and wait until each anchor was told or could not be; the size that is signed.
+        Raises as `Checkpointer.checkpoint`."""
+        size = await self.checkpointer.checkpoint()
+        await self.anchors.settled()
+        return size
