@@ -25,6 +25,6 @@ async def signing(
     every_s: float = 3600,
 ) -> AsyncGenerator[Signing]:
     """The anchors run; the checkpointer signs when it is asked to, or its `run` is started."""
-    made = Signing.of(store, keys, anchors=lambda: anchors, every_s=every_s, now_ms=now_ms)
+    made = Signing.of(store, lambda: keys.log_key, anchors=lambda: anchors, every_s=every_s, now_ms=now_ms)
     async with made.telling():
         yield made

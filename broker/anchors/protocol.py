@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 from broker.anchoring import Held
-from broker.checkpoint import SignedCheckpoint
+from broker.checkpoint import Checkpoint, SignedCheckpoint
 
-Proof: TypeAlias = Callable[[int, int], Awaitable[tuple[bytes, ...]]]
-"""The consistency proof from one size of the log to a later one (RFC 6962 §2.1.2). Raises LogUnavailable,
+Proof: TypeAlias = Callable[[int, Checkpoint], Awaitable[tuple[bytes, ...]]]
+"""That a checkpoint of the log grew out of an earlier size (RFC 6962 §2.1.2). Raises LogUnavailable,
 LogTampered."""
 
 

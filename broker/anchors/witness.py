@@ -53,7 +53,7 @@ class WitnessPlace:
             if self._size > size:
                 return self._held(self._size)
             # 2. From there.
-            proof = await self._proof(self._size, size)
+            proof = await self._proof(self._size, signed.checkpoint)
             answer = await self._post(AddCheckpoint.of(signed.note, old_size=self._size, proof=proof))
             if answer.status == _OK:
                 # 4. Its own.

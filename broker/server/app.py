@@ -254,7 +254,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
 
         signing = Signing.of(
             store,
-            keys,
+            lambda: keys.log_key,
             anchors=lambda: live().anchors,
             every_s=catalog.broker.checkpoint_every_s,
             now_ms=now_ms,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.anchoring import DeclaredAnchor
 from broker.anchors.making import Maker
 from broker.anchors.telling import Anchors
-from broker.keys import KeyRing
 from broker.store.anchored import AnchoredLog
-from broker.store.checkpointer import Checkpointer
+from broker.store.checkpointer import PATIENCE_S, Checkpointer
 from broker.store.consistency import consistency_proof
 from broker.store.sqlite import Store
 
@@ -28,7 +28,7 @@ class Signing:
     def of(
         cls,
         store: Store,
-        keys: KeyRing,
+        key: Callable[[], Ed25519PrivateKey],
         *,
         anchors: Callable[[], Mapping[str, DeclaredAnchor]],
         every_s: float,
@@ -37,17 +37,18 @@ class Signing:
         """Of a store that is open.
 
         Args:
+            key: the log's own, as it is at each moment.
             anchors: those that are declared at each moment.
             every_s: seconds between checkpoints while the log grows.
         """
         maker = Maker(
             origin=store.origin,
-            key=lambda: keys.log_key,
+            key=key,
             proof=partial(consistency_proof, store),
             now_ms=now_ms,
         )
         telling = Anchors(declared=anchors, make=maker, keeps=AnchoredLog(store), now_ms=now_ms)
-        checkpointer = Checkpointer(log=store, key=lambda: keys.log_key, every_s=every_s, elsewhere=telling)
+        checkpointer = Checkpointer(log=store, key=key, every_s=every_s, elsewhere=telling)
         return cls(checkpointer=checkpointer, anchors=telling)
 
     @asynccontextmanager
@@ -67,8 +68,9 @@ class Signing:
             await work()
 
     async def checkpoint(self) -> int:
-        """Sign one now, and wait until each anchor was told or could not be; the size that is signed.
-        Raises as `Checkpointer.checkpoint`."""
+        """Sign one now, and wait a little until each anchor was told or could not be; the size that is
+        signed. Raises as `Checkpointer.checkpoint`."""
         size = await self.checkpointer.checkpoint()
-        await self.anchors.settled()
+        with anyio.move_on_after(PATIENCE_S):
+            await self.anchors.settled()
         return size

@@ -144,8 +144,9 @@ class Checkpointer:
             )
         if held.root is None or held.size in {0, head.size}:
             return
+        checkpoint = Checkpoint(origin=self.log.origin, size=head.size, root=head.root)
         try:
-            proof = await consistency_proof(self.log, held.size, head.size)
+            proof = await consistency_proof(self.log, held.size, checkpoint)
         except LogTampered:
             proof = ()
         if not consistent(held.root, held.size, head.root, head.size, proof):

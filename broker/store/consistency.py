@@ -1,11 +1,18 @@
-"""The proof that the log grew out of an earlier size of it, from the leaves in the file."""
+"""The proof that the log grew out of an earlier size of it, asked of a store that is open."""
 
+import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from broker.errors import LogTampered
-from broker.merkle import Head
+from broker import subtrees
+from broker.checkpoint import Checkpoint
+from broker.errors import BrokerError, LogTampered, LogUnavailable
+from broker.merkle import Head, consistent
 from broker.store.connection import Connection
+from broker.store.tree import Tree
+
+_TILES = 64
+"""Of stored roots and of leaves, that one proof may read: enough for any log whose roots are there."""
 
 _LEAVES_AT_ONCE = 1000
 """Calls wait meanwhile: for about a millisecond."""
@@ -17,14 +24,43 @@ class Asks(Protocol):
     def ask(self, question: Callable[[Connection], Any]) -> Awaitable[Any]: ...
 
 
-async def consistency_proof(log: Asks, old_size: int, new_size: int) -> tuple[bytes, ...]:
-    """RFC 6962 §2.1.2, from one size to a later one, both within the log.
+async def consistency_proof(log: Asks, old_size: int, new: Checkpoint) -> tuple[bytes, ...]:
+    """That the log of a checkpoint grew out of its own first `old_size` records (RFC 6962 §2.1.2).
+
+    1. Out of the stored roots of subtrees, which is quick; held against the checkpoint, because whoever can
+       write the file can write these too.
+    2. Where they are not all there yet, or do not lead to the checkpoint, out of the leaves.
 
     Raises:
-        LogUnavailable: the file cannot be read. LogTampered: the log is shorter, or has a gap.
+        LogUnavailable: the file cannot be read now, or its first records lie in an archive.
+        LogTampered: the log is shorter, or has a gap.
     """
-    ranges = _ranges(0, new_size, old_size, whole=True) if old_size else []
+    # 1. Stored.
+    found: tuple[bytes, ...] | None = await log.ask(_stored(old_size, new))
+    if found is not None:
+        return found
+    # 2. Leaves.
+    if await log.ask(_archived):
+        raise LogUnavailable("records that the proof needs were moved to an archive")
+    ranges = _ranges(0, new.size, old_size, whole=True) if old_size else []
     return tuple([(await grown(log, Head(), begin, end)).root for begin, end in ranges])
+
+
+def _stored(old_size: int, new: Checkpoint) -> Callable[[Connection], tuple[bytes, ...] | None]:
+    def ask(connection: Connection) -> tuple[bytes, ...] | None:
+        tree = Tree(connection=cast("sqlite3.Connection", connection), most=_TILES)
+        try:
+            root = subtrees.root(tree, old_size)
+            proof = subtrees.consistency_proof(tree, new.size, old_size)
+        except (BrokerError, ValueError):
+            return None  # by way of the leaves it says why
+        return proof if consistent(root, old_size, new.root, new.size, proof) else None
+
+    return ask
+
+
+def _archived(connection: Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM archived").fetchone()[0])
 
 
 async def grown(log: Asks, head: Head, begin: int, end: int) -> Head:

@@ -53,7 +53,9 @@ class Clock:
 @asynccontextmanager
 async def signed(store: Store, keys: KeyRing, catalog: Catalog, clock: Clock) -> AsyncGenerator[Signing]:
     """What signs the log when the story says so, with the anchors of its tools.toml."""
-    made = Signing.of(store, keys, anchors=lambda: catalog.anchors, every_s=60, now_ms=clock.now_ms)
+    made = Signing.of(
+        store, lambda: keys.log_key, anchors=lambda: catalog.anchors, every_s=60, now_ms=clock.now_ms
+    )
     async with made.telling():
         yield made
 
