@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from broker.anchoring import DeclaredAnchor, WitnessedLog
 from broker.exporting import Export
 from broker.request import RequestTemplate
 from broker.schema import Schema
@@ -287,3 +288,5 @@ class Catalog:
     clients: Mapping[str, Client] = field(default_factory=dict[str, Client])
     tenants: Mapping[str, Tenant] = field(default_factory=dict[str, Tenant])
     exports: Mapping[str, Export] = field(default_factory=dict[str, Export])
+    anchors: Mapping[str, DeclaredAnchor] = field(default_factory=dict[str, DeclaredAnchor])
+    witnessed: Mapping[str, WitnessedLog] = field(default_factory=dict[str, WitnessedLog])

@@ -199,6 +199,21 @@ class ExportSection(Section):
     timeout: Duration = 30
 
 
+class AnchorSection(Section):
+    file: Text | None = None
+    command: list[Text] | None = None
+    syslog: Text | None = None
+    url: Text | None = None
+    witness: Text | None = None
+    key: Text | None = None
+    ca_file: Text | None = None
+    authorization_file: Text | None = None
+
+
+class WitnessedSection(Section):
+    key: Text
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "issuers": IssuerSection,
     "backends": BackendSection,
@@ -207,6 +222,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "clients": ClientSection,
     "tenants": TenantSection,
     "exports": ExportSection,
+    "anchors": AnchorSection,
+    "witnessed": WitnessedSection,
 }
 INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,

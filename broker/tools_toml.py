@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from broker.anchoring import DeclaredAnchor, FileAnchor
 from broker.canonical import digest
 from broker.catalog import Catalog
 from broker.errors import CatalogInvalid, Usage
@@ -15,11 +16,13 @@ from broker.places import unreadable
 from broker.toml_document import NotToml, Table, entry_at, read_toml
 from broker.toml_lines import KeyPath
 from broker.tools_across import Across
+from broker.tools_anchors import RESERVED, AnchorValues
 from broker.tools_clients import ClientValues
 from broker.tools_exports import ExportValues
 from broker.tools_grammar import (
     INNER,
     SECTIONS,
+    AnchorSection,
     BackendSection,
     BrokerSection,
     ClientSection,
@@ -29,6 +32,7 @@ from broker.tools_grammar import (
     Section,
     TenantSection,
     ToolSection,
+    WitnessedSection,
     keys_of,
 )
 from broker.tools_issuers import IssuerValues
@@ -108,6 +112,7 @@ class _Reader:
         self._clients = ClientValues(self._across, mistakes, folder)
         self._issuers = IssuerValues(self._across, mistakes, folder)
         self._exports = ExportValues(self._across, mistakes, folder)
+        self._anchors = AnchorValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
@@ -122,6 +127,11 @@ class _Reader:
         roles = self._section("roles", RoleSection, self._values.role)
         clients = self._section("clients", ClientSection, self._clients.client)
         exports = self._section("exports", ExportSection, self._exports.export)
+        anchors: dict[str, DeclaredAnchor] = self._section("anchors", AnchorSection, self._anchors.anchor)
+        witnessed = self._section("witnessed", WitnessedSection, self._anchors.witnessed)
+        if settings is not None and settings.checkpoint_file is not None:
+            # The older way to write one that is a file.
+            anchors[RESERVED] = FileAnchor(name=RESERVED, path=settings.checkpoint_file)
         self._across.require_distinct(settings, issuers, backends)
         self._across.require_distinct_tools(tools)
         if settings is None:
@@ -137,6 +147,8 @@ class _Reader:
             clients=clients,
             tenants=tenants,
             exports=exports,
+            anchors=anchors,
+            witnessed=witnessed,
         )
 
     def _require_sections(self) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,7 +29,7 @@ from broker.issue import Issuer
 from broker.jws import encode_part
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
-from broker.places import log_origin
+from broker.places import log_origin, witness_name
 from broker.proofs import Proofs
 from broker.prove import ProofKey
 from broker.record import SALT_BYTES
@@ -45,13 +46,15 @@ from broker.server.oauth.proving import ProvenKeys
 from broker.server.oauth.token import PATH, Grants, token_metadata
 from broker.server.oauth.txn_tokens import TxnTokens
 from broker.server.readiness import Readiness
+from broker.server.signing import Signing
 from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Log
 from broker.store.sqlite import Store
+from broker.store.witnessed import WitnessedLogs
 from broker.tools_toml import load
 from broker.transaction import TxnIssuer
+from broker.witness import Witness
 
 TURN_WAIT_S = 10.0
 DRAIN_S = 10.0
@@ -84,6 +87,7 @@ class Broker:
     proofs: Proofs
     lists: ToolLists
     turns: Turns
+    witness: Witness
     mcp: BrokerServer
     oauth: Mapping[str, OAuthEndpoint]
     oauth_metadata: Callable[[], Mapping[str, Json]]
@@ -253,12 +257,12 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         async def each_beat() -> None:
             keys.refresh()
 
-        elsewhere = catalog.broker.checkpoint_file
-        checkpointer = Checkpointer(
-            log=store,
-            key=lambda: keys.log_key,
-            file=None if elsewhere is None else Path(elsewhere),
+        signing = Signing.of(
+            store,
+            lambda: keys.log_key,
+            anchors=lambda: live().anchors,
             every_s=catalog.broker.checkpoint_every_s,
+            now_ms=now_ms,
         )
 
         exporters = Exporters(
@@ -277,12 +281,12 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
 
         async def beat() -> None:
             async with anyio.create_task_group() as group:
-                group.start_soon(checkpointer.run)
                 group.start_soon(exporters.run)
-                await live.run(each_beat=each_beat)
+                await signing.around(partial(live.run, each_beat=each_beat))
 
         live.afterwards(forget_the_old)
         live.afterwards(lists.announce)
+        live.afterwards(signing.anchors.renew)
         await live.announce_start()
         yield Broker(
             live=live,
@@ -297,6 +301,13 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             proofs=Proofs(key=nonce_key, monotonic=time.monotonic),
             lists=lists,
             turns=turns,
+            witness=Witness(
+                name=witness_name(catalog.broker.issuer),
+                key=partial(to_thread.run_sync, keys.witness_key),
+                logs=lambda: tuple(live().witnessed.values()),
+                kept=WitnessedLogs(store),
+                now_ms=now_ms,
+            ),
             mcp=server,
             oauth=oauth,
             oauth_metadata=oauth_metadata,

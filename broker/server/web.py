@@ -23,6 +23,7 @@ from broker.server.oauth.jwt_bearer import AUTHORIZE, nothing_begins_here
 from broker.server.oauth.spending import spending_doors
 from broker.server.short_way import InJson, ShortWay
 from broker.server.tiles import tile_route
+from broker.server.witness import PATH as WITNESS, WitnessDoor, WitnessKey
 
 MIN_BODY = 1024 * 1024
 """Bytes of a message that are always taken. It is parsed as a whole, on the loop, before anything is known of
@@ -129,13 +130,22 @@ def web(broker: Broker, *, host: str) -> Web:
         now_ms=broker.now_ms,
     )
 
+    witness_door = WitnessDoor(broker.witness)
+
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         async with manager.run():
             yield
 
     app = _Doors(
-        {"/mcp": mcp_gate, "/sse": sse_gate, **broker.oauth, **spending.paths},
+        {
+            "/mcp": mcp_gate,
+            "/sse": sse_gate,
+            **broker.oauth,
+            **spending.paths,
+            WITNESS: WitnessKey(broker.witness),
+            f"{WITNESS}/add-checkpoint": witness_door,
+        },
         [
             Mount("/messages/", messages_gate),
             *spending.routes,
@@ -150,7 +160,8 @@ def web(broker: Broker, *, host: str) -> Web:
         ],
         lifespan,
     )
-    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate, *spending.doors, *broker.oauth.values()))
+    gates = (mcp_gate, sse_gate, messages_gate, *spending.doors, *broker.oauth.values(), witness_door)
+    return Web(app=app, gates=gates)
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:
