@@ -288,6 +288,7 @@ class Store:
         now_s = self._now_ms() // 1000
         spends.prune(connection, before_s=now_s, most=_PRUNE_MOST)
         offers.prune(connection, now_s=now_s, most=_PRUNE_MOST)
+        sessions.prune(connection, now_s=now_s, most=_PRUNE_MOST)
 
     def _commit(self, jobs: list[_Job], later: list[Append], extra: list[Operation]) -> None:
         operations = [*later, *(job.operation for job in jobs), *extra]
