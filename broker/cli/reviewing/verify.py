@@ -324,6 +324,8 @@ def _private(connection: sqlite3.Connection) -> private_parts.Checked:
 
 def _gone(connection: sqlite3.Connection, private: private_parts.Checked) -> list[LogTampered]:
     """Of many, the first and how many."""
+    if not private.gone:
+        return []  # as of every file of an earlier version
     unexplained = private_parts.unexplained(private.gone, private_parts.erasures(connection))
     if not unexplained:
         return []
