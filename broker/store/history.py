@@ -249,6 +249,14 @@ def call(connection: sqlite3.Connection, txn: str) -> list[Event]:
     return [Event(index=index, body=_parse(body, index)) for index, body in rows]
 
 
+def events_from(connection: sqlite3.Connection, first: int, most: int) -> list[Event]:
+    """Records from that index on, in the order of the log."""
+    rows = connection.execute(
+        "SELECT idx, body FROM record WHERE idx >= ? ORDER BY idx LIMIT ?", (first, most)
+    ).fetchall()
+    return [Event(index=index, body=_parse(body, index)) for index, body in rows]
+
+
 def record(connection: sqlite3.Connection, index: int) -> Body | None:
     """The record of that index. Raises LogTampered where it is none that can be read."""
     found = connection.execute("SELECT body FROM record WHERE idx = ?", (index,)).fetchone()
