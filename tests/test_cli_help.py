@@ -239,12 +239,15 @@ COMPLETE = {
     "log index": "log index",
     "log prove": "log prove 01",
     "log exports": "log exports",
+    "log anchors": "log anchors",
+    "log witnessed": "log witnessed",
     "log tiles": "log tiles folder",
     "log verify-proof": "log verify-proof file",
     "log erase": "log erase --subject alice --reason any",
     "keys list": "keys list",
     "keys rotate": "keys rotate",
     "keys publish": "keys publish",
+    "keys witness": "keys witness",
     "keys secret": "keys secret",
 }
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "revoke": "end a session, a token, or everything of an actor, a subject, an issuer or a tenant",
     "explain": "say why a call would be allowed or refused",
     "log": "read, prove, export and keep the delegation log",
-    "keys": "list, rotate and publish the signing keys; make a client's secret",
+    "keys": "list, rotate and publish the signing keys; print a witness's; make a client's secret",
 }
 INTERRUPTED = 130
 PIPE_CLOSED = 141
