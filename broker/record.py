@@ -17,6 +17,8 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 `restored`         what was revoked by name may open sessions again
 `txn.replaced`     within a call: a workload took another transaction token for the one that it showed
 `catalog.loaded`   the rules that hold from here on, by digest
+`reviewed`         somebody looked at the log on the page for reviewers: `reviewer` (and `reviewer_iss`,
+                   where an issuer says who that is), which `view`, `of` which call, and what was `asked`
 =================  ==============================================================================
 """
 
@@ -42,6 +44,7 @@ Event = Literal[
     "restored",
     "txn.replaced",
     "catalog.loaded",
+    "reviewed",
 ]
 Outcome = Literal["returned", "failed", "cancelled", "issued"]
 

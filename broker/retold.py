@@ -14,6 +14,8 @@ def why(body: Mapping[str, Any]) -> str:
         return _named(body)
     if body["event"] == "session.opened" and "parent" in body:
         return _part_of(body)
+    if body["event"] == "reviewed":
+        return _looked(body)
     return str(body.get("code") or body.get("rule") or body.get("reason") or "")
 
 
@@ -89,6 +91,8 @@ def _of_sessions(body: Mapping[str, Any]) -> str:
             return (
                 f"transaction token for {said('action')} taken by {said('client')}, in the place of another"
             )
+        case "reviewed":
+            return plain(_looked(body), 600)
         case "revoked" | "restored" as event:
             return f"{event} {plain(_named(body))}"
         case other:
@@ -100,6 +104,17 @@ def _named(body: Mapping[str, Any]) -> str:
     iss = f" of {body['iss']}" if "iss" in body else ""
     ended = f", {body['sessions']} sessions ended" if body.get("sessions") else ""
     return f"{body.get('what')} {body.get('name')}{iss}{ended}"
+
+
+def _looked(body: Mapping[str, Any]) -> str:
+    """Who looked at what."""
+    of = f" {body['of']}" if "of" in body else ""
+    asked = body.get("asked")
+    by = "".join(
+        f", {name} {value}"
+        for name, value in cast("Mapping[str, Any]", asked if isinstance(asked, dict) else {}).items()
+    )
+    return f"{body.get('reviewer')} looked at {body.get('view')}{of}{by}"
 
 
 def _part_of(body: Mapping[str, Any]) -> str:
