@@ -227,6 +227,7 @@ COMPLETE = {
     "log prove": "log prove 01",
     "log tiles": "log tiles folder",
     "log verify-proof": "log verify-proof file",
+    "review": "review",
     "keys list": "keys list",
     "keys rotate": "keys rotate",
     "keys publish": "keys publish",

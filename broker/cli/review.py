@@ -31,8 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--listen",
         default="127.0.0.1:0",
-        metavar="HOST:PORT",
-        help="on this machine alone; port 0 takes a free one (default: %(default)s)",
+        metavar="AT",
+        help="HOST:PORT on this machine alone; port 0 takes a free one (default: %(default)s)",
     )
     parser.add_argument(
         "--key", metavar="VKEY", help="the log's public key, as `broker log verify` prints it"
