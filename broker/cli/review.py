@@ -1,7 +1,7 @@
 """Show the delegation log as a web page, to the person who starts this, on this machine.
 
-The address that it prints logs one browser in, once. It needs no running broker and no keys, and writes
-nothing but what was looked at.
+The address that it prints logs one browser in, once. It needs no running broker and no keys, and
+writes nothing but what was looked at.
 """
 
 import argparse
