@@ -5,7 +5,8 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from broker.plain_text import plain
-from broker.retold import how_to_go_on, why
+from broker.retold import chain as in_words, how_to_go_on, why
+from broker.server.review.files import PIECE, File
 from broker.server.review.filters import Wanted, wanted
 from broker.server.review.frame import Page
 from broker.server.review.html import Child, Markup, element, said
@@ -236,4 +237,32 @@ def downloads(seen: Seen, name: str, asked: Wanted) -> Markup:
         " ",
         seen.link("JSON lines", f"{seen.base}/{name}.jsonl{query}", download=""),
         class_="downloads",
+    )
+
+
+def file(seen: Seen) -> File:
+    """What the list of calls shows, all of its pages."""
+    asked = wanted(seen.query)
+    lines = history.list_calls(seen.connection, asked.filter(seen.reviewer.tenant), limit=PIECE)
+    return File(
+        name="calls",
+        columns=("time", "chain", "tool", "backend", "outcome", "rule_or_reason", "txn", "tenant", "record"),
+        rows=[
+            (
+                line.body["time"],
+                in_words(line.body),
+                line.body.get("tool", ""),
+                line.body.get("backend", ""),
+                line.outcome,
+                why(line.body),
+                line.body.get("txn", ""),
+                line.body.get("tenant", ""),
+                line.index,
+            )
+            for line in lines
+        ],
+        objects=[
+            {"index": line.index, "outcome": line.outcome, "spent": line.spent, **line.body} for line in lines
+        ],
+        more=lines[-1].index if len(lines) == PIECE else None,
     )

@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.plain_text import plain
-from broker.retold import chain, why
-from broker.server.review.filters import wanted
-from broker.server.review.one_call import events_of
-from broker.server.review.seen import Seen
-from broker.store import history
 
 PIECE = 500
+"""Records of one piece."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -47,47 +43,6 @@ class File:
             writer.writerow(self.columns)
         writer.writerows([_cell(value) for value in row] for row in self.rows)
         return text.getvalue().encode()
-
-
-def calls(seen: Seen) -> File:
-    """What the list of calls shows, all of its pages."""
-    asked = wanted(seen.query)
-    lines = history.list_calls(seen.connection, asked.filter(seen.reviewer.tenant), limit=PIECE)
-    return File(
-        name="calls",
-        columns=("time", "chain", "tool", "backend", "outcome", "rule_or_reason", "txn", "tenant", "record"),
-        rows=[
-            (
-                line.body["time"],
-                chain(line.body),
-                line.body.get("tool", ""),
-                line.body.get("backend", ""),
-                line.outcome,
-                why(line.body),
-                line.body.get("txn", ""),
-                line.body.get("tenant", ""),
-                line.index,
-            )
-            for line in lines
-        ],
-        objects=[
-            {"index": line.index, "outcome": line.outcome, "spent": line.spent, **line.body} for line in lines
-        ],
-        more=lines[-1].index if len(lines) == PIECE else None,
-    )
-
-
-def one_call(seen: Seen) -> File:
-    """Every record of one call."""
-    events = events_of(seen, seen.path)
-    return File(
-        name="call-" + "".join(character for character in seen.path[:64] if character.isalnum()),
-        columns=("record", "time", "event", "body"),
-        rows=[
-            (event.index, event.body["time"], event.body["event"], json.dumps(event.body)) for event in events
-        ],
-        objects=[{"index": event.index, **event.body} for event in events],
-    )
 
 
 def _cell(value: object) -> object:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from broker.retold import happened
 from broker.server.review.calls import outcome
+from broker.server.review.files import File
 from broker.server.review.frame import Page
 from broker.server.review.html import Child, Markup, element, said
 from broker.server.review.seen import Missing, Seen
@@ -262,3 +263,16 @@ def _records(events: Sequence[Event]) -> Markup:
         for event in events
     ]
     return element("section", element("h2", "The records", id="records"), parts, aria_labelledby="records")
+
+
+def file(seen: Seen) -> File:
+    """Every record of one call."""
+    events = events_of(seen, seen.path)
+    return File(
+        name="call-" + "".join(character for character in seen.path[:64] if character.isalnum()),
+        columns=("record", "time", "event", "body"),
+        rows=[
+            (event.index, event.body["time"], event.body["event"], json.dumps(event.body)) for event in events
+        ],
+        objects=[{"index": event.index, **event.body} for event in events],
+    )
