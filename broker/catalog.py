@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from broker.request import RequestTemplate
+from broker.reviewers import ReviewSettings
 from broker.schema import Schema
 
 
@@ -274,6 +275,7 @@ class Catalog:
     Attributes:
         source: the file's name, for messages.
         digest: base64url SHA-256 of the file's bytes; every record names it.
+        review: who may look at the log in a browser; None where nobody may.
     """
 
     source: str
@@ -285,3 +287,4 @@ class Catalog:
     roles: Mapping[str, Role]
     clients: Mapping[str, Client] = field(default_factory=dict[str, Client])
     tenants: Mapping[str, Tenant] = field(default_factory=dict[str, Tenant])
+    review: ReviewSettings | None = None

@@ -21,6 +21,7 @@ from broker.server.gate import Gate
 from broker.server.mcp_sessions import McpSessions
 from broker.server.oauth.jwt_bearer import AUTHORIZE, nothing_begins_here
 from broker.server.oauth.spending import spending_doors
+from broker.server.review.served import PATH as REVIEW, review_door
 from broker.server.short_way import InJson, ShortWay
 from broker.server.tiles import tile_route
 
@@ -129,6 +130,8 @@ def web(broker: Broker, *, host: str) -> Web:
         now_ms=broker.now_ms,
     )
 
+    review = review_door(broker)
+
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         async with manager.run():
@@ -141,6 +144,8 @@ def web(broker: Broker, *, host: str) -> Web:
             *spending.routes,
             Route(AUTHORIZE, nothing_begins_here),
             tile_route(broker.live, origin=broker.log.origin),
+            Route(REVIEW, review),
+            Mount(REVIEW, review),
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),
@@ -150,7 +155,8 @@ def web(broker: Broker, *, host: str) -> Web:
         ],
         lifespan,
     )
-    return Web(app=app, gates=(mcp_gate, sse_gate, messages_gate, *spending.doors, *broker.oauth.values()))
+    doors = (mcp_gate, sse_gate, messages_gate, review, *spending.doors, *broker.oauth.values())
+    return Web(app=app, gates=doors)
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:

@@ -66,9 +66,9 @@ class Pages:
             connection.endheaders()
             found = connection.getresponse()
             body = found.read().decode()
-            return Answer(
-                status=found.status, headers={n.lower(): v for n, v in found.getheaders()}, text=body
-            )
+            names = {name.lower() for name, _ in found.getheaders()}
+            together = {name: ", ".join(found.headers.get_all(name) or ()) for name in names}
+            return Answer(status=found.status, headers=together, text=body)
         finally:
             connection.close()
 

@@ -49,8 +49,9 @@ def chart(bars: Sequence[Bar], *, title: str) -> Markup:
             (bar.refused, bar.allowed, "refused-bar"),
         ):
             if count:
-                y, height = str(round(base - high(below + count), 2)), str(round(max(1.0, high(count)), 2))
-                drawn.append(element("rect", x=str(x), y=y, width=width, height=height, class_=kind))
+                from_top = str(round(base - high(below + count), 2))
+                height = str(round(max(1.0, high(count)), 2))
+                drawn.append(element("rect", x=str(x), y=from_top, width=width, height=height, class_=kind))
         if place % every == 0:
             drawn.append(element("text", said(_short(bar.time), 20), x=str(x), y=_HEIGHT - 8))
     drawn.append(

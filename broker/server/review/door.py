@@ -56,6 +56,7 @@ class Place:
 
     Attributes:
         base: their path, without a slash at its end.
+        mounted: the path as it arrives here, where a proxy takes a part of it away; empty where none does.
         hosts: the `Host` headers that are taken; a page that rebinds its name to this address has another.
         secure: reached by https.
         cookie: the session's; `__Host-…` where it is secure.
@@ -68,6 +69,7 @@ class Place:
     secure: bool
     cookie: str
     title: str
+    mounted: str = ""
     notes: tuple[str, ...] = ()
 
     def cookie_header(self, value: str, *, life_s: int) -> tuple[str, str]:
@@ -91,8 +93,12 @@ class ReviewDoor:
         asking: Asking,
         looks: Looks,
         now_ms: Callable[[], int],
-        life_s: int,
+        life_s: Callable[[], int],
+        configured: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Args:
+        configured: whether there are any such pages now.
+        """
         self._place = place
         self._views = views
         self._login = login
@@ -101,6 +107,7 @@ class ReviewDoor:
         self._looks = looks
         self._now_ms = now_ms
         self._life_s = life_s
+        self._configured = configured
         self._closing = False
 
     def refuse_newcomers(self) -> None:
@@ -143,7 +150,7 @@ class ReviewDoor:
         if len(hosts) != 1 or hosts[0].lower() not in self._place.hosts:
             return self._page(problem("Not here", "These pages have another address.", status=421))
         path = self._path(request)
-        if path is None:
+        if path is None or not self._configured():
             return self._page(problem("Not found", "There is no such page.", status=404))
         # 2. Only reads.
         if request.method == "POST" and path == "logout":
@@ -211,11 +218,12 @@ class ReviewDoor:
         """What stands behind the base, still encoded; None where it is elsewhere."""
         raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
         text = raw.partition(b"?")[0].decode("latin-1")
-        if text == self._place.base:
-            return ""
-        if not text.startswith(self._place.base + "/"):
-            return None
-        return text[len(self._place.base) + 1 :]
+        for base in filter(None, (self._place.base, self._place.mounted)):
+            if text == base:
+                return ""
+            if text.startswith(base + "/"):
+                return text[len(base) + 1 :]
+        return None
 
     def _view(self, path: str) -> tuple[View, str, str] | None:
         """The view at this path, what follows, and as which file."""
@@ -258,7 +266,7 @@ class ReviewDoor:
         )
         response = self._page(page)
         response.headers["refresh"] = f"0; url={self._place.base}/"
-        for name, value in (self._place.cookie_header(secret, life_s=self._life_s), *told.headers):
+        for name, value in (self._place.cookie_header(secret, life_s=self._life_s()), *told.headers):
             response.headers.append(name, value)
         return response
 

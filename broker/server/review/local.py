@@ -22,6 +22,7 @@ from broker.errors import BrokerError, LogUnavailable, Usage
 from broker.keys import log_public_key
 from broker.loopback import is_loopback
 from broker.places import places
+from broker.reviewers import Reviewer
 from broker.server.bounds import BoundedProtocol
 from broker.server.listening import Uvicorn, bind
 from broker.server.review.asking import Asking
@@ -29,7 +30,6 @@ from broker.server.review.door import Place, ReviewDoor
 from broker.server.review.html import document, element
 from broker.server.review.looks import Looks
 from broker.server.review.once import OnceLogin
-from broker.server.review.seen import Reviewer
 from broker.server.review.sessions import ReviewSessions
 from broker.server.review.views import views
 from broker.store import history
@@ -106,14 +106,14 @@ async def review(local: Local) -> int:
                 views=views(key=lambda: found.key),
                 login=OnceLogin(code, reviewer=user, monotonic=time.monotonic, used=forget),
                 sessions=ReviewSessions(
-                    life_s=LIFE_S,
+                    life_s=lambda: LIFE_S,
                     monotonic=time.monotonic,
                     new_secret=lambda: secrets.token_urlsafe(SECRET_BYTES),
                 ),
                 asking=Asking(found.store),
                 looks=looks,
                 now_ms=_now_ms,
-                life_s=LIFE_S,
+                life_s=lambda: LIFE_S,
             )
             server = Uvicorn(
                 Config(

@@ -6,8 +6,8 @@ from typing import Protocol, TypeAlias
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.reviewers import Reviewer
 from broker.server.review.frame import Page
-from broker.server.review.seen import Reviewer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from hmac import compare_digest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.reviewers import Reviewer
 from broker.server.review.frame import Page, problem
 from broker.server.review.html import element
 from broker.server.review.login import Entered, Told
-from broker.server.review.seen import Reviewer
 
 LIFE_S = 600.0
 

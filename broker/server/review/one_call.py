@@ -43,7 +43,7 @@ def events_of(seen: Seen, txn: str) -> list[Event]:
     if not events:
         raise Missing
     begins = [event for event in events if event.body["event"] in _BEGINS]
-    if not all(seen.reviewer.may_see(event.body) for event in begins or events):
+    if not all(seen.may_show(event.body) for event in begins or events):
         raise Missing
     return events
 

@@ -8,29 +8,12 @@ from urllib.parse import quote, urlencode
 
 from broker.errors import Usage
 from broker.record import timestamp
+from broker.reviewers import Reviewer
 from broker.server.review.html import Child, Markup, element, said
 
 
 class Missing(Exception):
     """There is nothing of that name, or nothing that this reviewer may see. The two look alike."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reviewer:
-    """Who looks.
-
-    Attributes:
-        iss: who says so: an issuer's `iss`; empty for a user of this machine.
-        tenant: the only tenant whose records this one sees; None for all.
-    """
-
-    sub: str
-    iss: str = ""
-    tenant: str | None = None
-
-    def may_see(self, body: Mapping[str, Any]) -> bool:
-        """Whether a record is one of theirs."""
-        return self.tenant is None or body.get("tenant") == self.tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +43,10 @@ class Seen:
     def of_call(self, txn: str, form: str = "") -> str:
         """The address of one call."""
         return f"{self.base}/call/{quote(txn, safe='')}{form}"
+
+    def may_show(self, body: Mapping[str, Any]) -> bool:
+        """Whether a record is one that this reviewer may see."""
+        return self.reviewer.tenant is None or body.get("tenant") == self.reviewer.tenant
 
     def link(self, label: Child, address: str, **more: str | None) -> Markup:
         """A link, or its label where the address cannot be one."""

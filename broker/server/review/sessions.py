@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from broker.server.review.seen import Reviewer
+from broker.reviewers import Reviewer
 
 MOST = 1024
 MOST_OF_ONE = 8
@@ -33,7 +33,7 @@ class ReviewSessions:
     """What the cookie stands for. Whoever reads this process's memory finds no cookie in it."""
 
     def __init__(
-        self, *, life_s: float, monotonic: Callable[[], float], new_secret: Callable[[], str]
+        self, *, life_s: Callable[[], float], monotonic: Callable[[], float], new_secret: Callable[[], str]
     ) -> None:
         self._life_s = life_s
         self._monotonic = monotonic
@@ -53,7 +53,7 @@ class ReviewSessions:
         while len(self._kept) >= MOST:
             self._kept.popitem(last=False)
         secret = self._new_secret()
-        self._kept[_digest(secret)] = Kept(reviewer=reviewer, ends=self._monotonic() + self._life_s)
+        self._kept[_digest(secret)] = Kept(reviewer=reviewer, ends=self._monotonic() + self._life_s())
         return secret
 
     def find(self, secret: str) -> Kept | None:
@@ -66,6 +66,10 @@ class ReviewSessions:
     def close(self, secret: str) -> None:
         """End it, if it stands."""
         self._kept.pop(_digest(secret), None)
+
+    def end_all(self) -> None:
+        """Everybody has to log in again."""
+        self._kept.clear()
 
     def _forget_the_ended(self) -> None:
         now = self._monotonic()
