@@ -88,7 +88,7 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
         LogUnavailable: there is no log of this version, or it cannot be read.
         LogTampered: the file is damaged.
     """
-    at_rest = _at_rest(path)
+    at_rest = unwritten_since(path)
     uri = f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if at_rest else "")
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None)
@@ -106,7 +106,7 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
-            if at_rest is not None and at_rest != _at_rest(path):
+            if at_rest is not None and at_rest != unwritten_since(path):
                 raise LogUnavailable(f"somebody began to write to {path} meanwhile; try again")
     except sqlite3.Error as error:
         if is_damage(error):
@@ -124,7 +124,7 @@ def _why(path: Path, error: sqlite3.Error) -> str:
     return str(error)
 
 
-def _at_rest(path: Path) -> tuple[int, int] | None:
+def unwritten_since(path: Path) -> tuple[int, int] | None:
     """When it was written and how large it is, if nobody has it open to write.
 
     SQLite keeps two files beside a log that is in use, and makes them even to read it. A reader who made
