@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
+import anyio
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
@@ -134,8 +135,10 @@ def web(broker: Broker, *, host: str) -> Web:
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        async with manager.run():
+        async with manager.run(), anyio.create_task_group() as beside:
+            beside.start_soon(review.keep_index)
             yield
+            beside.cancel_scope.cancel()
 
     app = _Doors(
         {"/mcp": mcp_gate, "/sse": sse_gate, **broker.oauth, **spending.paths},

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from broker.errors import BrokerError, LogTampered, LogUnavailable, Usage
+from broker.review.index import ReviewIndex
 from broker.server.quiet import where
 from broker.server.review.asking import Asking, Busy
 from broker.server.review.files import File
@@ -42,12 +43,20 @@ class View:
         path: behind the base; one that ends with a slash takes what follows, as the id of a call.
         name: in the record of the look.
         file: how it is downloaded, in pieces; None where it is not.
+        over_index, index_file: the same, for what is asked of the index: with it, and with what it lacks.
     """
 
     path: str
     name: str
-    show: Show
+    show: Show | None = None
     file: Callable[[Seen], File] | None = None
+    over_index: Callable[[Seen, ReviewIndex, str], Page] | None = None
+    index_file: Callable[[Seen, ReviewIndex], File] | None = None
+
+    @property
+    def has_file(self) -> bool:
+        """Whether it can be downloaded."""
+        return self.file is not None or self.index_file is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +126,10 @@ class ReviewDoor:
     def end_streams(self) -> None:
         """A download ends with its connection."""
 
+    async def keep_index(self) -> None:
+        """To run beside the door: keeps the index up to date, while somebody asks questions over it."""
+        await self._asking.keep_index()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, with the headers that every answer has."""
         if scope["type"] != "http":
@@ -182,13 +195,12 @@ class ReviewDoor:
             # 5. Recorded.
             name = view.name + (f".{form}" if form else "")
             await self._looks.record(kept, Look(view=name, of=rest or None, asked=query))
-            if form and view.file is not None:
-                return await self._download(view.file, kept, query, rest, form)
-            state = await self._asking(_state) if not rest else ""
-            tag = f'"{state}"'
-            if state and request.headers.get("if-none-match") == tag:
+            if form:
+                return await self._download(view, kept, query, rest, form)
+            tag = f'"{await self._asking(_state)}"' if view.path == "" else ""
+            if tag and request.headers.get("if-none-match") == tag:
                 return Response(status_code=304)
-            page = await self._ask(view.show, kept, query, rest)
+            page = await self._ask(view, kept, query, rest)
         except Missing:
             page = problem("Not found", "The log has nothing of that name that you may see.", status=404)
             tag = ""
@@ -199,10 +211,25 @@ class ReviewDoor:
             response.headers["etag"] = tag
         return response
 
-    async def _ask(
-        self, show: Callable[[Seen], Page], kept: Kept, query: Mapping[str, str], rest: str
-    ) -> Page:
+    async def _ask(self, view: View, kept: Kept, query: Mapping[str, str], rest: str) -> Page:
+        if (over_index := view.over_index) is not None:
+            return await self._asking.indexed(
+                lambda found: over_index(
+                    self._seen(found.index.connection, kept, query, rest), found.index, found.note
+                )
+            )
+        show = view.show
+        assert show is not None  # noqa: S101 - a view has one of the two
         return await self._asking(lambda connection: show(self._seen(connection, kept, query, rest)))
+
+    async def _piece(self, view: View, kept: Kept, query: Mapping[str, str], rest: str) -> File:
+        if (index_file := view.index_file) is not None:
+            return await self._asking.indexed(
+                lambda found: index_file(self._seen(found.index.connection, kept, query, rest), found.index)
+            )
+        file = view.file
+        assert file is not None  # noqa: S101 - as above
+        return await self._asking(lambda connection: file(self._seen(connection, kept, query, rest)))
 
     def _seen(self, connection: sqlite3.Connection, kept: Kept, query: Mapping[str, str], rest: str) -> Seen:
         return Seen(
@@ -232,7 +259,7 @@ class ReviewDoor:
             if path.endswith(f".{each}"):
                 path, form = path[: -len(each) - 1], each
         for view in self._views:
-            if form and view.file is None:
+            if form and not view.has_file:
                 continue
             if view.path.endswith("/"):
                 rest = path.removeprefix(view.path)
@@ -298,18 +325,13 @@ class ReviewDoor:
         return Response(frame.page(page), status_code=page.status, media_type="text/html; charset=utf-8")
 
     async def _download(
-        self,
-        file: Callable[[Seen], File],
-        kept: Kept,
-        query: Mapping[str, str],
-        rest: str,
-        form: str,
+        self, view: View, kept: Kept, query: Mapping[str, str], rest: str, form: str
     ) -> Response:
         """A file, piece by piece: each piece is one question, so that no download holds the log open."""
 
         async def piece(at: int | None) -> File:
             here = query if at is None else {**query, "before": str(at)}
-            return await self._asking(lambda connection: file(self._seen(connection, kept, here, rest)))
+            return await self._piece(view, kept, here, rest)
 
         first = await piece(None)
 

@@ -136,6 +136,7 @@ async def review(local: Local) -> int:
             _say("that address logs one browser in, once, within ten minutes; Ctrl-C ends")
             async with anyio.create_task_group() as group:
                 group.start_soon(_until_told, server)
+                group.start_soon(door.keep_index)
                 if to_open is not None:
                     group.start_soon(_open, to_open)
                 await server.serve(sockets=[listener])

@@ -222,16 +222,16 @@ def _token(first: Mapping[str, Any], index: int) -> Markup:
             pairs.append(_pair(name, what, values[name]))
     act = first.get("act")
     if act is not None:
-        pairs.append(_pair("act", "who acts, the newest outermost", _pretty(act)))
+        pairs.append(_pair("act", "who acts, the newest outermost", pretty(act)))
     if "method" in first:
         detail = {
             name: first[name]
             for name in ("tool", "method", "location", "body_sha256", "arguments_sha256")
             if name in first
         }
-        pairs.append(_pair("authorization_details", "the one request that it is for", _pretty(detail)))
+        pairs.append(_pair("authorization_details", "the one request that it is for", pretty(detail)))
     if "arguments" in first:
-        pairs.append(_pair("arguments", "kept in clear", _pretty(first["arguments"])))
+        pairs.append(_pair("arguments", "kept in clear", pretty(first["arguments"])))
     return element(
         "section",
         element("h2", "What its token says", id="token"),
@@ -247,7 +247,7 @@ def _pair(name: str, what: str, value: object) -> Child:
     )
 
 
-def _pretty(value: object) -> Markup:
+def pretty(value: object) -> Markup:
     """JSON, a line for each member: every line is escaped on its own."""
     lines = json.dumps(value, ensure_ascii=False, indent=2).split("\n")
     return element("pre", [element("span", said(line, 600), class_="line") for line in lines[:200]])
@@ -258,7 +258,7 @@ def _records(events: Sequence[Event]) -> Markup:
         element(
             "details",
             element("summary", f"Record {event.index}: ", said(event.body["event"], 40)),
-            _pretty(event.body),
+            pretty(event.body),
         )
         for event in events
     ]
