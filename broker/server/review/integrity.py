@@ -217,7 +217,7 @@ def _checkpoints(state: State) -> Markup:
             ),
             class_="wide",
             role="region",
-            aria_label="Checkpoints",
+            aria_label="The newest checkpoints",
             tabindex="0",
         ),
         aria_labelledby="checkpoints",
