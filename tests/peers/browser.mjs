@@ -14,11 +14,13 @@ const LIMIT_MS = 10000
 // Tests run as root in CI, where Chromium has no sandbox, and without a network, of which it shall not ask.
 const browser = await chromium.launch({
   executablePath: settings.executable,
+  handleSIGTERM: false,
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync', '--force-color-profile=srgb',
   ],
 })
+process.on('SIGTERM', () => browser.close().finally(() => process.exit(0)))
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 let context

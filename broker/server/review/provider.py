@@ -22,7 +22,7 @@ from broker.foreign import IssuerKeys
 from broker.jws import encode_part, parse_compact, parse_json_strict
 from broker.mint import es256
 from broker.reviewers import ReviewSettings
-from broker.verify import ALGORITHMS, verify_parsed
+from broker.verify import ALGORITHMS, Algorithm, verify_parsed
 
 MAX_AGE_S = 3600.0
 """How long a discovery document is used."""
@@ -120,7 +120,9 @@ class Provider:
         # 3. Signed.
         jws = parse_compact(token, family="credential", foreign=True)
         keys = await self._keys(_as_issuer(settings)).keys_for(jws.kid)
-        allowed = tuple(each for each in ALGORITHMS if each in settings.algorithms)
+        allowed: tuple[Algorithm, ...] = tuple(
+            each for each in ALGORITHMS if each in set(settings.algorithms)
+        )
         verified = verify_parsed(jws, keys, types=("", "jwt"), algorithms=allowed, family="credential")
         return verified.payload
 
