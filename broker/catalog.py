@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from broker.anchoring import DeclaredAnchor, WitnessedLog
 from broker.exporting import Export
 from broker.request import RequestTemplate
+from broker.reviewers import ReviewSettings
 from broker.schema import Schema
 
 
@@ -276,6 +277,7 @@ class Catalog:
     Attributes:
         source: the file's name, for messages.
         digest: base64url SHA-256 of the file's bytes; every record names it.
+        review: who may look at the log in a browser; None where nobody may.
     """
 
     source: str
@@ -290,3 +292,4 @@ class Catalog:
     exports: Mapping[str, Export] = field(default_factory=dict[str, Export])
     anchors: Mapping[str, DeclaredAnchor] = field(default_factory=dict[str, DeclaredAnchor])
     witnessed: Mapping[str, WitnessedLog] = field(default_factory=dict[str, WitnessedLog])
+    review: ReviewSettings | None = None

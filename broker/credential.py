@@ -145,7 +145,7 @@ def assertions_of(payload: Mapping[str, Json], issuer: Issuer) -> tuple[Assertio
     met: list[Assertion] = []
     for position, rule in enumerate(issuer.rules):
         asked = ((rule.claim, rule.has), *rule.also)
-        if all(has in _values(payload, claim) for claim, has in asked):
+        if all(has in claim_values(payload, claim) for claim, has in asked):
             because = f"{_asked_of(rule, issuer)}[{position}])"
             met.append(Assertion(role=rule.role, because=because))
     return tuple(met)
@@ -193,7 +193,8 @@ def as_ruled(child: Session, catalog: Catalog) -> Session:
     )
 
 
-def _values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
+def claim_values(payload: Mapping[str, Json], claim: str) -> tuple[str, ...]:
+    """What a claim holds: see `assertions_of`."""
     value = _claim(payload, claim)
     if isinstance(value, str):
         return tuple(value.split(" ")) if claim in _SPACED else (value,)
@@ -245,11 +246,11 @@ def _require_audience(aud: Json, audience: str) -> None:
 
 def _times(payload: Mapping[str, Json], now_s: int) -> tuple[int, int]:
     """`exp`, and the second from which on it holds; it does now."""
-    expires_s = _date(payload, "exp")
+    expires_s = time_claim(payload, "exp")
     if expires_s is None:
         raise Rejected(Code.CREDENTIAL_CLAIMS, "`exp` is missing")
-    issued_s = _date(payload, "iat")
-    not_before_s = max(_date(payload, "nbf") or 0, issued_s or 0)
+    issued_s = time_claim(payload, "iat")
+    not_before_s = max(time_claim(payload, "nbf") or 0, issued_s or 0)
     require_in_time(expires_s, not_before_s, now_s)
     if expires_s - (now_s if issued_s is None else issued_s) > MAX_LIFE_S:
         raise Rejected(
@@ -266,7 +267,7 @@ def require_in_time(expires_s: int, not_before_s: int, now_s: int) -> None:
         raise Rejected(Code.CREDENTIAL_NOT_YET, "the credential is not valid yet; are the clocks right?")
 
 
-def _date(payload: Mapping[str, Json], claim: str) -> int | None:
+def time_claim(payload: Mapping[str, Json], claim: str) -> int | None:
     """A NumericDate (RFC 7519 §2) in whole seconds, or None where there is none."""
     if claim not in payload:
         return None
@@ -293,7 +294,7 @@ def _amr(payload: Mapping[str, Json]) -> tuple[str, ...]:
 
 
 def _auth_time(payload: Mapping[str, Json], now_s: int) -> int | None:
-    auth_time = _date(payload, "auth_time")
+    auth_time = time_claim(payload, "auth_time")
     if auth_time is not None and auth_time > now_s + LEEWAY_S:
         raise Rejected(Code.CREDENTIAL_CLAIMS, "`auth_time` is in the future")
     return auth_time

@@ -1,10 +1,11 @@
 """Where an issuer says that its keys are: OpenID Connect Discovery 1.0 §4, RFC 8414 §3."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import inet_aton
 from urllib.parse import urlsplit
 
+from broker.canonical import Json
 from broker.errors import Code
 from broker.fetch import FetchFailed
 from broker.jws import parse_json_strict
@@ -33,20 +34,37 @@ async def fetch_discovered(url: str, *, issuer: str, fetch: Callable[[str], Awai
         FetchFailed, Rejected, Usage, TimeoutError: there are no keys.
     """
     # 1. Its own.
-    body = await fetch(url)
+    document = document_of(await fetch(url), issuer)
+    # 2. One place; 3. anew.
+    return await fetch(endpoint_of(document, "jwks_uri", issuer))
+
+
+def document_of(body: bytes, issuer: str) -> Mapping[str, Json]:
+    """A discovery document, if it is that issuer's own, to the letter (Discovery §4.3).
+
+    Raises:
+        FetchFailed, Rejected: it is not.
+    """
     document = parse_json_strict(body, Code.CREDENTIAL_KEYS_UNAVAILABLE)
     if not isinstance(document, dict) or document.get("issuer") != issuer:
         raise FetchFailed("its discovery document is not that of the declared issuer, to the letter")
-    # 2. One place.
-    uri = document.get("jwks_uri")
+    return document
+
+
+def endpoint_of(document: Mapping[str, Json], name: str, issuer: str) -> str:
+    """A URL that the document names: from https to no http, and from elsewhere to nothing on this machine.
+
+    Raises:
+        FetchFailed: there is none that may be used.
+    """
+    uri = document.get(name)
     if not isinstance(uri, str):
-        raise FetchFailed("its discovery document names no jwks_uri")
+        raise FetchFailed(f"its discovery document names no {name}")
     if urlsplit(issuer).scheme == "https" and urlsplit(uri).scheme != "https":
         raise FetchFailed("its discovery document sends from https to http")
     if _is_here(uri) and not _is_here(issuer):
         raise FetchFailed("its discovery document sends to this machine")
-    # 3. Anew.
-    return await fetch(uri)
+    return uri
 
 
 def _is_here(url: str) -> bool:

@@ -19,6 +19,8 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 `catalog.loaded`   the rules that hold from here on, by digest
 `erased`           the private parts of the records of `indexes` were erased: by whom, and why
 `archived`         the records from `first` to the one before `size` were moved to `file`
+`reviewed`         somebody looked at the log on the page for reviewers: `reviewer` (and `reviewer_iss`,
+                   where an issuer says who that is), which `view`, `of` which call, and what was `asked`
 =================  ==============================================================================
 
 What may be erased later is no part of that: it is the record's *private part*, of which the record has only a
@@ -49,6 +51,7 @@ Event = Literal[
     "catalog.loaded",
     "erased",
     "archived",
+    "reviewed",
 ]
 Outcome = Literal["returned", "failed", "cancelled", "issued"]
 

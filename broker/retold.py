@@ -18,6 +18,8 @@ def why(body: Mapping[str, Any]) -> str:
         return f"of {_count(body)} record(s), by {body.get('by')}: {body.get('reason')}"
     if body["event"] == "archived":
         return f"records {body.get('first')} to before {body.get('size')}, to {body.get('file')}"
+    if body["event"] == "reviewed":
+        return _looked(body)
     return str(body.get("code") or body.get("rule") or body.get("reason") or "")
 
 
@@ -97,6 +99,8 @@ def _of_sessions(body: Mapping[str, Any]) -> str:
             return f"the private parts of {_count(body)} record(s) erased by {said('by')}: {said('reason')}"
         case "archived":
             return f"records {said('first')} to before {said('size')} moved to {said('file')}"
+        case "reviewed":
+            return plain(_looked(body), 600)
         case "revoked" | "restored" as event:
             return f"{event} {plain(_named(body))}"
         case other:
@@ -113,6 +117,17 @@ def _named(body: Mapping[str, Any]) -> str:
     iss = f" of {body['iss']}" if "iss" in body else ""
     ended = f", {body['sessions']} sessions ended" if body.get("sessions") else ""
     return f"{body.get('what')} {body.get('name')}{iss}{ended}"
+
+
+def _looked(body: Mapping[str, Any]) -> str:
+    """Who looked at what."""
+    of = f" {body['of']}" if "of" in body else ""
+    asked = body.get("asked")
+    by = "".join(
+        f", {name} {value}"
+        for name, value in cast("Mapping[str, Any]", asked if isinstance(asked, dict) else {}).items()
+    )
+    return f"{body.get('reviewer')} looked at {body.get('view')}{of}{by}"
 
 
 def _part_of(body: Mapping[str, Any]) -> str:

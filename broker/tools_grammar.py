@@ -214,6 +214,26 @@ class WitnessedSection(Section):
     key: Text
 
 
+class ReviewerRuleSection(Section):
+    claim: Text | None = None
+    has: Text | None = None
+    claims: dict[str, Text] | None = None
+    tenant: Text | None = None
+
+
+class ReviewSection(Section):
+    issuer: Text
+    client_id: Text
+    auth: Literal["client_secret_basic", "private_key_jwt", "none"] = "client_secret_basic"
+    secret_file: Text | None = None
+    key_file: Text | None = None
+    scope: list[Text] = []
+    ca_file: Text | None = None
+    algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
+    session: Duration = 8 * 3600
+    reviewers: list[ReviewerRuleSection]
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "issuers": IssuerSection,
     "backends": BackendSection,
@@ -225,11 +245,15 @@ SECTIONS: Mapping[str, type[Section]] = {
     "anchors": AnchorSection,
     "witnessed": WitnessedSection,
 }
+ALONE: Mapping[str, type[Section]] = {"broker": BrokerSection, "review": ReviewSection}
+"""Sections without names in them."""
+
 INNER: Mapping[tuple[type[Section], str], type[Section]] = {
     (IssuerSection, "roles"): RoleRuleSection,
     (RoleSection, "grants"): GrantSection,
     (ClientSection, "impersonate"): ImpersonationSection,
     (RoleSection, "delegate"): DelegateSection,
+    (ReviewSection, "reviewers"): ReviewerRuleSection,
 }
 
 

@@ -20,6 +20,7 @@ from broker.tools_anchors import RESERVED, AnchorValues
 from broker.tools_clients import ClientValues
 from broker.tools_exports import ExportValues
 from broker.tools_grammar import (
+    ALONE,
     INNER,
     SECTIONS,
     AnchorSection,
@@ -28,6 +29,7 @@ from broker.tools_grammar import (
     ClientSection,
     ExportSection,
     IssuerSection,
+    ReviewSection,
     RoleSection,
     Section,
     TenantSection,
@@ -37,6 +39,7 @@ from broker.tools_grammar import (
 )
 from broker.tools_issuers import IssuerValues
 from broker.tools_mistakes import Mistakes
+from broker.tools_review import ReviewValues
 from broker.tools_values import Values
 
 T = TypeVar("T")
@@ -52,6 +55,8 @@ _STAND_INS: Mapping[str, object] = {
     "auth": "client_secret_basic",
     "kind": "jsonl",
     "sub": "x",
+    "client_id": "x",
+    "reviewers": [],
     "to": ["*"],
     "for": "1m",
 }
@@ -65,6 +70,8 @@ _STAND_IN_MEMBERS: Mapping[str, object] = {
     "algorithms": "ES256",
     "types": "",
     "impersonate": {"issuer": "broker", "sub": "x"},
+    "reviewers": {"claim": "x", "has": "x"},
+    "scope": "x",
 }
 
 
@@ -113,13 +120,12 @@ class _Reader:
         self._issuers = IssuerValues(self._across, mistakes, folder)
         self._exports = ExportValues(self._across, mistakes, folder)
         self._anchors = AnchorValues(self._across, mistakes, folder)
+        self._review = ReviewValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
-        declared = cast("object", self._document.get("broker"))
-        settings = None
-        if isinstance(declared, dict):
-            settings = self._read(BrokerSection, ("broker",), cast("object", declared), self._values.broker)
+        settings = self._alone("broker", BrokerSection, self._values.broker)
+        review = self._alone("review", ReviewSection, self._review.review)
         tenants = self._section("tenants", TenantSection, self._issuers.tenant)
         issuers = self._section("issuers", IssuerSection, self._issuers.issuer)
         backends = self._section("backends", BackendSection, self._values.backend)
@@ -149,10 +155,11 @@ class _Reader:
             exports=exports,
             anchors=anchors,
             witnessed=witnessed,
+            review=review,
         )
 
     def _require_sections(self) -> None:
-        known = ["broker", *SECTIONS]
+        known = [*ALONE, *SECTIONS]
         for name, table in self._document.items():
             if name not in known:
                 problem = f"unknown section; the known ones are {', '.join(known)}"
@@ -161,6 +168,14 @@ class _Reader:
                 self._mistakes.note((name,), f"must be a table: write [{name}] or [{name}.NAME]")
         if "broker" not in self._document:
             self._mistakes.note((), "the section [broker] is missing; it needs at least `issuer`")
+
+    def _alone(
+        self, name: str, model: type[Section], build: "Callable[[KeyPath, Any], T | None]"
+    ) -> T | None:
+        declared = cast("object", self._document.get(name))
+        if not isinstance(declared, dict):
+            return None
+        return self._read(model, (name,), cast("object", declared), build)
 
     def _section(
         self, section: str, model: type[Section], build: "Callable[[KeyPath, Any], T | None]"
@@ -245,7 +260,7 @@ def _copy(entry: object) -> object:
 
 def _required(at: KeyPath, place: KeyPath) -> bool:
     """Whether what stands at `place` in the section `at` must be there."""
-    model = SECTIONS.get(str(at[0]), BrokerSection)
+    model = {**ALONE, **SECTIONS}[str(at[0])]
     for part in place[:-1]:
         model = INNER.get((model, str(part)), model)
     declared = keys_of(model).get(str(place[-1]))

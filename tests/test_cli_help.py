@@ -244,6 +244,7 @@ COMPLETE = {
     "log tiles": "log tiles folder",
     "log verify-proof": "log verify-proof file",
     "log erase": "log erase --subject alice --reason any",
+    "review": "review",
     "keys list": "keys list",
     "keys rotate": "keys rotate",
     "keys publish": "keys publish",

@@ -22,6 +22,7 @@ COMMANDS = {
     "revoke": "end a session, a token, or everything of an actor, a subject, an issuer or a tenant",
     "explain": "say why a call would be allowed or refused",
     "log": "read, prove, export and keep the delegation log",
+    "review": "show the delegation log as a web page, on this machine",
     "keys": "list, rotate and publish the signing keys; print a witness's; make a client's secret",
 }
 INTERRUPTED = 130

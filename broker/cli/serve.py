@@ -10,7 +10,7 @@ import anyio
 
 from broker.catalog import Catalog
 from broker.cli.parser import config_option, describe
-from broker.errors import Usage
+from broker.server.listening import host_and_port
 from broker.server.over_http import Listen, serve
 from broker.server.quiet import quiet_logs
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     def listen(catalog: Catalog) -> Listen:
         host, port = catalog.broker.listen
         if arguments.listen is not None:
-            host, port = _host_and_port(arguments.listen)
+            host, port = host_and_port(arguments.listen)
         return Listen(
             host=host,
             port=port,
@@ -59,10 +59,3 @@ def run(arguments: argparse.Namespace) -> int:
         return await serve(arguments.config, listen=listen)
 
     return anyio.run(main, backend_options={"use_uvloop": True})
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
-        raise Usage(f"--listen wants HOST:PORT, not {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)

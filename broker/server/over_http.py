@@ -1,23 +1,20 @@
 """`broker serve`: the HTTP doors on a socket, until somebody says that it is enough."""
 
-import errno
 import gc
-import os
-import socket
 import ssl
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from uvicorn import Config, Server as Uvicorn
+from uvicorn import Config
 
 from broker.catalog import Catalog
 from broker.errors import Usage
 from broker.loopback import is_loopback
 from broker.server.app import running, say
 from broker.server.bounds import BoundedProtocol
+from broker.server.listening import Uvicorn, bind
 from broker.server.signals import obey_signals
 from broker.server.web import web
 
@@ -60,8 +57,8 @@ async def serve(config: Path, *, listen: Callable[[Catalog], Listen]) -> int:
             ssl_keyfile=at.tls_key,
         )
         _read_tls(uvicorn_config, at)
-        listener = _bind(at)
-        server = _Uvicorn(uvicorn_config)
+        listener = bind(at.host, at.port)
+        server = Uvicorn(uvicorn_config)
 
         async def drain() -> None:
             for gate in doors.gates:
@@ -92,14 +89,6 @@ def _settle_heap() -> None:
     gc.freeze()
 
 
-class _Uvicorn(Uvicorn):
-    """Signals are ours: calls under way finish before a connection is closed."""
-
-    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Captures none."""
-        return nullcontext(None)
-
-
 def require_safe(at: Listen) -> None:
     """A credential in plain HTTP can be read by whoever carries it."""
     if bool(at.tls_cert) != bool(at.tls_key):
@@ -126,18 +115,3 @@ def _read_tls(config: Config, at: Listen) -> None:
             f"--tls-cert {at.tls_cert} and --tls-key {at.tls_key} are no certificate and its key, both in PEM"
             f": {error.reason or 'no PEM'}"
         ) from error
-
-
-def _bind(at: Listen) -> socket.socket:
-    family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
-    try:
-        listener = socket.create_server((at.host, at.port), family=family, backlog=2048)
-    except OSError as error:
-        # `create_server` adds the address to its text, which stands here already.
-        why = os.strerror(error.errno) if error.errno else str(error)
-        hint = (
-            "; another broker may run: stop it, or give --listen" if error.errno == errno.EADDRINUSE else ""
-        )
-        raise Usage(f"cannot listen on {at.host} port {at.port}: {why}{hint}") from error
-    listener.setblocking(False)  # noqa: FBT003 - the standard library's own
-    return listener

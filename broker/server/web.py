@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
+import anyio
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
@@ -21,6 +22,7 @@ from broker.server.gate import Gate
 from broker.server.mcp_sessions import McpSessions
 from broker.server.oauth.jwt_bearer import AUTHORIZE, nothing_begins_here
 from broker.server.oauth.spending import spending_doors
+from broker.server.review.served import PATH as REVIEW, review_door
 from broker.server.short_way import InJson, ShortWay
 from broker.server.tiles import tile_route
 from broker.server.witness import PATH as WITNESS, WitnessDoor, WitnessKey
@@ -131,11 +133,14 @@ def web(broker: Broker, *, host: str) -> Web:
     )
 
     witness_door = WitnessDoor(broker.witness)
+    review = review_door(broker)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        async with manager.run():
+        async with manager.run(), anyio.create_task_group() as beside:
+            beside.start_soon(review.keep_index)
             yield
+            beside.cancel_scope.cancel()
 
     app = _Doors(
         {
@@ -151,6 +156,8 @@ def web(broker: Broker, *, host: str) -> Web:
             *spending.routes,
             Route(AUTHORIZE, nothing_begins_here),
             tile_route(broker.live, origin=broker.log.origin),
+            Route(REVIEW, review),
+            Mount(REVIEW, review),
             *metadata.routes(
                 catalog=broker.live,
                 jwks=lambda: broker.keys.public_jwks(now_s=broker.now_ms() // 1000),
@@ -160,8 +167,16 @@ def web(broker: Broker, *, host: str) -> Web:
         ],
         lifespan,
     )
-    gates = (mcp_gate, sse_gate, messages_gate, *spending.doors, *broker.oauth.values(), witness_door)
-    return Web(app=app, gates=gates)
+    doors = (
+        mcp_gate,
+        sse_gate,
+        messages_gate,
+        review,
+        *spending.doors,
+        *broker.oauth.values(),
+        witness_door,
+    )
+    return Web(app=app, gates=doors)
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:

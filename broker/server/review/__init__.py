@@ -1,0 +1,1 @@
+"""The page for reviewers: server-rendered, read-only, and what is looked at is itself recorded."""

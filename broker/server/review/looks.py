@@ -1,0 +1,76 @@
+"""What a reviewer looked at is itself a record, and comes before what is shown."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from broker.canonical import Json, canonical_json
+from broker.errors import LogUnavailable
+from broker.record import Record
+from broker.server.review.sessions import Kept
+from broker.store.protocols import Entry, Log
+
+_MOST = 512
+"""Characters of one value that was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was asked to be shown.
+
+    Attributes:
+        view: its name: `calls`, `call`, `who`, `questions/replays`, `integrity`; with `.csv` or `.jsonl`
+            where it was downloaded.
+        of: the call, where it is one.
+        asked: what the address filtered by.
+    """
+
+    view: str
+    of: str | None
+    asked: Mapping[str, str]
+
+    def fields(self) -> dict[str, Json]:
+        """As the record has it."""
+        asked: dict[str, Json] = {name: value[:_MOST] for name, value in sorted(self.asked.items()) if value}
+        return {
+            "view": self.view[:_MOST],
+            "of": None if self.of is None else self.of[:_MOST],
+            "asked": asked or None,
+        }
+
+
+class Looks:
+    """Records looks, each once for each session: a list that is asked for every few seconds is one look."""
+
+    def __init__(self, log: Log | None, *, now_ms: Callable[[], int], why_not: str = "") -> None:
+        """Args:
+        log: None where looks cannot be recorded, as in a copy of a log: `why_not` says why.
+        """
+        self._log = log
+        self._now_ms = now_ms
+        self.why_not = why_not
+
+    async def record(self, kept: Kept, look: Look) -> None:
+        """Durable when it returns. Raises LogUnavailable: then nothing may be shown."""
+        if self._log is None:
+            return
+        fields = look.fields()
+        key = sha256(canonical_json({name: value for name, value in fields.items() if value})).digest()
+        if key in kept.looked:
+            return
+        reviewer = kept.reviewer
+        record = Record(
+            event="reviewed",
+            time_ms=self._now_ms(),
+            fields={
+                "reviewer": reviewer.sub,
+                "reviewer_iss": reviewer.iss or None,
+                "tenant": reviewer.tenant,
+                **fields,
+            },
+        )
+        appended = await self._log.append(Entry(record=record))
+        if appended.index < 0:
+            raise LogUnavailable("what is looked at cannot be recorded")
+        # After: a look that could not be recorded is tried again.
+        kept.looked.add(key)
