@@ -152,6 +152,11 @@ class Found:
     def last_signed(self) -> int:
         return max((each.size for each in self.signed), default=0)
 
+    @property
+    def not_anchored(self) -> int:
+        """How many records could be cut or changed, hashes too, without anybody noticing."""
+        return 0 if self.whole is None else max(0, self.whole.size - self.anchored)
+
     def to_json(self) -> dict[str, object]:
         said: dict[str, object] = {
             "whole": not self.tampered,
@@ -161,7 +166,7 @@ class Found:
             said["tampered"] = [{"first": each.first, "what": each.message} for each in self.in_order]
         if self.whole is not None:
             said |= {"size": self.whole.size, "root": self.whole.root.hex()}
-            said |= {"not_anchored": max(0, self.whole.size - self.anchored)}
+            said |= {"not_anchored": self.not_anchored}
         return said | {
             "signed": self.last_signed,
             "checkpoints": self.count,
@@ -190,7 +195,7 @@ class Found:
             yield f"{len(self.private.gone)} private part(s) were erased, and records say so"
         if self.seen is not None:
             yield f"it grew out of the {self.seen.size} records that you verified on {self.seen.time}"
-        since = f"{size - self.anchored} record(s) since the last checkpoint from elsewhere"
+        since = f"{self.not_anchored} record(s) since the last checkpoint from elsewhere"
         if self.anchored:
             yield f"{since}: these alone could be cut or changed without notice"
         else:
