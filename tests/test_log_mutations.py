@@ -127,6 +127,7 @@ class Bench:
         arguments = argparse.Namespace(
             checkpoint=self.honest.elsewhere if anchored else None,
             witness=None,
+            cosigner=None,
             deep=deep,
             key=str(self.key),
             no_memory=True,
