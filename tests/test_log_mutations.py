@@ -452,7 +452,19 @@ def _(bench: Bench, dice: Dice) -> tuple[Verdict, Verdict]:
         del log.rows[size:]
         log.write(head=True)
         log.shell.execute("DELETE FROM checkpoint WHERE size > ?", (size,))
+        # Of how far its anchors were told, the log keeps a note, too.
+        log.shell.execute("DELETE FROM meta WHERE key LIKE 'anchor.%'")
     return Unseen(size), at(size) if size < LAST else Unseen(size)
+
+
+@kind("truncated: all hashes fit, checkpoints dropped, but not what anchors were told")
+def _(bench: Bench, dice: Dice) -> tuple[Verdict, Verdict]:
+    size = dice.randrange(LAST)
+    with rewriting(bench) as log:
+        del log.rows[size:]
+        log.write(head=True)
+        log.shell.execute("DELETE FROM checkpoint WHERE size > ?", (size,))
+    return both(at(size))
 
 
 @kind("wiped, and nothing else")
