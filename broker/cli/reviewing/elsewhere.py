@@ -1,14 +1,16 @@
 """What was kept elsewhere of a log: notes in a file, however they came there, and who cosigned them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from broker.anchoring import AnchorState
 from broker.checkpoint import Checkpoint, Notes, split_notes
 from broker.cosignature import Cosigner, cosigned_at
 from broker.errors import LogTampered, Usage
+from broker.kept_token import KeptToken
 from broker.plain_text import plain
 from broker.record import timestamp
 from broker.store.wholeness import Whole
@@ -17,7 +19,7 @@ _MESSAGE = '{"checkpoint":"'
 """How a message of syslog begins that has a note in it (`anchors.syslog`)."""
 
 
-def read_text(path: Path, what: str) -> str:
+def _read(path: Path, what: str) -> str:
     """A file of somebody's. Raises Usage."""
     try:
         return path.read_text(encoding="utf-8")
@@ -35,7 +37,7 @@ def read_notes(path: Path | None) -> Notes:
     """
     if path is None:
         return Notes(whole=(), torn=())
-    lines = read_text(path, "checkpoints").split("\n")
+    lines = _read(path, "checkpoints").split("\n")
     messages: list[str] = []
     torn: list[int] = []
     for number, line in enumerate(lines):
@@ -53,6 +55,31 @@ def read_notes(path: Path | None) -> Notes:
     if not whole:
         raise Usage(f"{path} holds no whole checkpoint")
     return Notes(whole=whole, torn=tuple(sorted((*notes.torn, *torn))))
+
+
+def read_tokens(path: Path | None) -> list[KeptToken]:
+    """JSON lines, as `broker log list --everything --json` prints them of a backend's own file of spends,
+    or the claims of tokens. Lines without a place in the log say nothing of it."""
+    if path is None:
+        return []
+    found: list[KeptToken] = []
+    for number, line in enumerate(_read(path, "tokens").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            parsed: object = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Usage(f"line {number} of {path} is not JSON") from error
+        claims = cast("Mapping[str, Any]", parsed if isinstance(parsed, dict) else {})
+        if claims.get("log") is None:
+            continue
+        try:
+            found.append(KeptToken.of(claims))
+        except ValueError as error:
+            raise Usage(f"line {number} of {path} is not what a backend keeps of a token") from error
+    if not found:
+        raise Usage(f"{path} names no place in a log")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,16 +11,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeAlias
 
-from broker.checkpoint import Checkpoint, LogVerifier, open_note
+from broker.checkpoint import Checkpoint, LogVerifier, Notes, open_note
 from broker.cli.parser import describe
-from broker.cli.reviewing.elsewhere import Cosigned, newest_cosigned, overtold, read_notes, read_text
+from broker.cli.reviewing.elsewhere import Cosigned, newest_cosigned, overtold, read_notes, read_tokens
 from broker.cli.reviewing.keys import key_option, verifier
 from broker.cli.reviewing.memory import Seen, files_of, forgotten, keep, memory_options, recall
 from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.cosignature import Cosigner
-from broker.errors import LogTampered, Usage
+from broker.errors import LogTampered
 from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
@@ -29,6 +29,9 @@ from broker.store import history, private_parts, wholeness
 from broker.store.anchored import states_of
 from broker.store.file_format import BESIDE_SINCE
 from broker.store.layout import schema, statements
+
+Opened: TypeAlias = tuple[Checkpoint, str]
+"""A verified checkpoint, and its note."""
 
 
 def configure(verifying: argparse.ArgumentParser) -> None:
@@ -217,10 +220,9 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
     11. Cosignatures of the witnesses that were named hold, and each has given one.
     """
     outside = read_notes(arguments.checkpoint)
-    witnesses = _read_witnesses(arguments.witness)
+    witnesses = read_tokens(arguments.witness)
     cosigners = [Cosigner.parse(each) for each in arguments.cosigner or ()]
     found = Found(torn=outside.torn)
-    notes: list[tuple[Checkpoint, str]] = []
     with history.reading(store) as connection:
         # 1. Definitions.
         found.tampered += _changed(history.definitions(connection), history.version(connection))
@@ -234,17 +236,9 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         with found.finding():
             _require_name(origin, key)
         # 3. Signatures.
-        with found.finding():
-            for size, note in history.checkpoints(connection):
-                with found.finding():
-                    notes.append((_beside(size, note, key), note))
-                    found.newest_note = note
-        elsewhere: list[Checkpoint] = []
-        for note in outside.whole:
-            with found.finding():
-                elsewhere.append(open_note(note, key))
-                notes.append((elsewhere[-1], note))
-        found.signed += [checkpoint for checkpoint, _ in notes]
+        beside = _beside(connection, key, found)
+        elsewhere = _opened(outside, key, found)
+        found.signed += [checkpoint for checkpoint, _ in (*beside, *elsewhere)]
         remembered = _recalled(arguments, store, found, key)
         # 4. Records and head.
         head: Head | None = None
@@ -264,7 +258,7 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
                 lost = forgotten(each, key, whole.roots, whole.size)
                 found.tampered += () if lost is None else (lost,)
         found.seen = max(remembered, key=lambda each: each.size, default=None)
-        anchors = [*(each.size for each in elsewhere), *(each.size for each in remembered)]
+        anchors = [*(checkpoint.size for checkpoint, _ in elsewhere), *(each.size for each in remembered)]
         found.anchored = max(anchors, default=0)
         # 8. Private parts.
         with found.finding():
@@ -281,7 +275,7 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         # 11. Cosignatures.
         for cosigner in cosigners:
             with found.finding():
-                found.cosigned += newest_cosigned(cosigner, notes, needed=not found.tampered)
+                found.cosigned += newest_cosigned(cosigner, (*beside, *elsewhere), needed=not found.tampered)
         with found.finding():
             if arguments.deep:
                 history.require_sound(connection)
@@ -337,11 +331,27 @@ def _spelled(definitions: Mapping[str, str]) -> dict[str, str]:
     return {name: "".join(sql.split()) for name, sql in definitions.items()}
 
 
-def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
-    signed = open_note(note, key)
-    if signed.size != size:
-        raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
-    return signed
+def _beside(connection: sqlite3.Connection, key: LogVerifier, found: Found) -> list[Opened]:
+    """The checkpoints beside the log."""
+    opened: list[Opened] = []
+    with found.finding():
+        for size, note in history.checkpoints(connection):
+            with found.finding():
+                signed = open_note(note, key)
+                if signed.size != size:
+                    raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
+                opened.append((signed, note))
+                found.newest_note = note
+    return opened
+
+
+def _opened(notes: Notes, key: LogVerifier, found: Found) -> list[Opened]:
+    """The checkpoints from elsewhere."""
+    opened: list[Opened] = []
+    for note in notes.whole:
+        with found.finding():
+            opened.append((open_note(note, key), note))
+    return opened
 
 
 def _private(connection: sqlite3.Connection) -> private_parts.Checked:
@@ -378,31 +388,6 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[Kep
             continue
         denied.append(LogTampered(what, first=each.index))
     return _few(denied)
-
-
-def _read_witnesses(path: Path | None) -> list[KeptToken]:
-    """JSON lines, as `broker log list --everything --json` prints them of a backend's own file of spends,
-    or the claims of tokens. Lines without a place in the log say nothing of it."""
-    if path is None:
-        return []
-    found: list[KeptToken] = []
-    for number, line in enumerate(read_text(path, "tokens").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            parsed: object = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise Usage(f"line {number} of {path} is not JSON") from error
-        claims = cast("Mapping[str, Any]", parsed if isinstance(parsed, dict) else {})
-        if claims.get("log") is None:
-            continue
-        try:
-            found.append(KeptToken.of(claims))
-        except ValueError as error:
-            raise Usage(f"line {number} of {path} is not what a backend keeps of a token") from error
-    if not found:
-        raise Usage(f"{path} names no place in a log")
-    return found
 
 
 def _progress() -> Callable[[int, int], None] | None:
