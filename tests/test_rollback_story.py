@@ -65,7 +65,7 @@ async def place(kind: str, kept: Path) -> AsyncGenerator[DeclaredAnchor]:
                 await collector.until(1)
                 # As a daemon writes them: a time and a host in front, what it was sent behind.
                 lines = (message.decode().partition(" ")[2] for message in collector.messages)
-                kept.write_text("something else\n" + "".join(f"Nov 28 host {line}\n" for line in lines))
+                write(kept, "something else\n" + "".join(f"Nov 28 host {line}\n" for line in lines))
         case "url":
 
             async def keep(request: web.Request) -> web.Response:
