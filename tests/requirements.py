@@ -5,6 +5,7 @@ Nothing else is claimed.
 
 from dataclasses import dataclass
 
+ANCHORS = "tests/test_anchors.py::"
 ASSURANCE = "tests/test_assurance.py::"
 AUTHENTICATE = "tests/test_authenticate.py::"
 BAD_INPUT = "tests/server/test_bad_input.py::"
@@ -13,7 +14,6 @@ CANONICAL = "tests/test_canonical.py::"
 CHAIN = "tests/test_chain.py::"
 CHECK = "tests/server/test_check.py::"
 CHECKPOINT = "tests/test_checkpoint.py::"
-CHECKPOINTER = "tests/test_checkpointer.py::"
 COSIGNATURE = "tests/test_cosignature.py::"
 DELEGATION = "tests/test_delegation.py::"
 DELEGATION_LAWS = "tests/test_delegation_laws.py::"
@@ -67,6 +67,8 @@ TXN_DOOR = "tests/server/oauth/test_token_txn.py::"
 TXN_KIT = "tests/kit/test_txn_tokens.py::"
 VERIFIER = "tests/kit/test_verifier.py::"
 VERIFY = "tests/test_verify.py::"
+WITNESS = "tests/test_witness.py::"
+WITNESS_DOOR = "tests/server/test_witness_door.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -976,6 +978,46 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{CHECKPOINT}test_we_sign_the_published_note_to_the_letter",
             f"{CHECKPOINT}test_a_note_with_a_character_changed_or_missing_does_not_open",
         ),
+    ),
+    Clause(
+        "C2SP tlog-witness",
+        "",
+        "The broker as a witness answers each request with the status and body that the standard has for it.",
+        (
+            f"{WITNESS}test_the_published_requests_are_answered_as_published",
+            f"{WITNESS}test_the_smallest_trees_are_answered_as_published",
+            f"{WITNESS}test_what_is_not_written_as_the_standard_says_is_no_request",
+            f"{WITNESS}test_more_than_63_lines_of_proof_are_no_request",
+            f"{WITNESS}test_what_others_signed_is_neither_judged_nor_kept",
+            f"{WITNESS_DOOR}test_each_answer_has_the_status_the_type_and_the_body_of_the_standard",
+        ),
+    ),
+    Clause(
+        "C2SP tlog-witness",
+        "",
+        "Of two requests that race, one is kept and the other is told so; no log is rolled back.",
+        (f"{WITNESS}test_of_two_that_race_the_later_is_told_the_size_and_the_log_is_not_rolled_back",),
+    ),
+    Clause(
+        "C2SP tlog-witness",
+        "",
+        "The log's side shows each checkpoint with a proof from the size that the witness has.",
+        (
+            f"{ANCHORS}test_a_witness_is_shown_how_the_log_grew_and_its_cosignature_is_kept_with_the_checkpoint",
+            f"{ANCHORS}test_a_witness_that_another_broker_told_of_more_is_told_again_once_the_log_has_grown",
+            f"{ANCHORS}test_a_cosignature_of_another_key_is_not_kept",
+        ),
+    ),
+    *(
+        Clause(
+            standard, section, says, (f"{ANCHORS}test_a_collector_gets_each_note_as_one_message_of_one_line",)
+        )
+        for standard, section, says in (
+            ("RFC 5424", "§6", "A checkpoint is one syslog message."),
+            ("RFC 5425", "§4", "Over TLS its length in octets stands in front, and the end is said."),
+            ("RFC 5426", "§3.1", "Over UDP it is one datagram."),
+            ("RFC 6587", "§3.4.1", "Over TCP its length in octets stands in front."),
+        )
     ),
     Clause(
         "C2SP tlog-cosignature",
