@@ -11,6 +11,7 @@ import anyio
 from broker.errors import BrokerError, LogUnavailable
 from broker.exporting import Export
 from broker.exports.cursor import Cursor
+from broker.exports.gap import gap
 from broker.exports.reading import Batch, Wanted, read_batch
 from broker.exports.sink import Item, NotDelivered, Sink
 from broker.exports.worker import Worker
@@ -65,6 +66,7 @@ class Exporter:
     _problem: str | None = field(default=None, init=False)
     _told_at: float = field(default=0.0, init=False)
     _lag_told_at: float | None = field(default=None, init=False)
+    _gap_told: int = field(default=-1, init=False)
     _reader: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,26 +161,15 @@ class Exporter:
         batch = read_batch(self.path, self.origin, wanted)
         items = [self._item(logged) for logged in batch.records]
         if batch.first > wanted.next and batch.records:
-            logger.warning(
-                "export %s: records %d to %d are not in the log any more and were not sent",
-                self.export.name, wanted.next, batch.first - 1,
-            )  # fmt: skip
-            items.insert(0, self._item(self._gap(wanted, batch)))
+            last = batch.first - 1
+            items.insert(0, self._item(gap(self.origin, first=wanted.next, last=last, now_ms=self.now_ms())))
+            if last != self._gap_told:
+                self._gap_told = last
+                told = (self.export.name, wanted.next, last)
+                logger.warning(
+                    "export %s: records %d to %d are not in the log any more and were not sent", *told
+                )
         return batch, items
-
-    def _gap(self, wanted: Wanted, batch: Batch) -> Logged:
-        """In the place of records that were moved away before they were sent: a receiver sees that."""
-        return Logged(
-            origin=self.origin,
-            index=batch.first - 1,
-            record={
-                "v": 1,
-                "event": "export.gap",
-                "time": timestamp(self.now_ms()),
-                "first": wanted.next,
-                "last": batch.first - 1,
-            },
-        )
 
     def _item(self, logged: Logged) -> Item:
         if self.export.form == "ocsf":
