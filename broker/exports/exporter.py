@@ -64,7 +64,9 @@ class Exporter:
     _kept: int = field(default=0, init=False)
     _failures: int = field(default=0, init=False)
     _problem: str | None = field(default=None, init=False)
-    _told_at: float = field(default=0.0, init=False)
+    _said: str | None = field(default=None, init=False)
+    _said_at: float = field(default=0.0, init=False)
+    _saying: bool = field(default=False, init=False)
     _lag_told_at: float | None = field(default=None, init=False)
     _gap_told: int = field(default=-1, init=False)
     _reader: Worker = field(init=False)
@@ -194,23 +196,26 @@ class Exporter:
         return longest * (0.5 + self.random() / 2)
 
     async def _trouble(self, problem: str) -> None:
-        now = self.monotonic()
-        if problem == self._problem and now - self._told_at < AGAIN_S:
-            return
-        logger.warning(
-            "export %s: %s; nothing is lost, it waits at record %d", self.export.name, problem, self._next
-        )
-        changed = problem != self._problem
-        self._problem, self._told_at = problem, now
-        if changed:
+        """Each trouble is told once, and again after a while; also where it comes and goes by the batch."""
+        if problem != self._problem:
+            self._problem = problem
             await self._keep_problem(f"{timestamp(self.now_ms())} {problem}")
+        now = self.monotonic()
+        if problem == self._said and now - self._said_at < AGAIN_S:
+            return
+        self._said, self._said_at, self._saying = problem, now, True
+        name = self.export.name
+        logger.warning("export %s: %s; nothing is lost, it waits at record %d", name, problem, self._next)
 
     async def _well(self) -> None:
         self._failures = 0
-        if self._problem is not None:
+        if self._problem is None:
+            return
+        self._problem = None
+        await self._keep_problem(None)
+        if self._saying:
+            self._saying = False
             logger.warning("export %s: goes on", self.export.name)
-            self._problem = None
-            await self._keep_problem(None)
 
     async def _keep_problem(self, problem: str | None) -> None:
         try:

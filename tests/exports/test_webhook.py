@@ -319,6 +319,18 @@ async def test_a_defect_in_one_exporter_is_its_own_and_is_said_by_its_name_alone
     assert "s3cr3t" not in caplog.text
 
 
+async def test_trouble_that_comes_and_goes_with_each_batch_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = HttpReceiver(behaves=[503, 200] * 10)
+    async with sending(tmp_path, calls(10), receiver, batch=2) as (store, _):
+        await until_kept(store, 20)
+    assert [record.getMessage() for record in caplog.records] == [
+        "export siem: the receiver answered with status 503; nothing is lost, it waits at record 0",
+        "export siem: goes on",
+    ]
+
+
 async def test_far_behind_is_said_once_and_not_at_each_batch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
