@@ -109,6 +109,7 @@ async def test_a_receiver_that_says_no_is_asked_again_after_a_long_while_and_not
     receiver = HttpReceiver(behaves=[status])
     async with sending(tmp_path, calls(1), receiver, waits=waits) as (store, _):
         await until_kept(store, 2)
+        await waits.until(2)
     assert waits.wanted[0] == 600.0
     assert receiver.indexes() == [0, 1]
     said = [record.getMessage() for record in caplog.records]
