@@ -50,6 +50,7 @@ PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
 PEER_JSON = "tests/peers/test_json.py::"
 PEER_KIT = "tests/peers/test_oauth_kit.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
+PEER_RSYSLOG = "tests/peers/test_rsyslog.py::"
 PEER_STEP_UP = "tests/peers/test_oauth_step_up.py::"
 PEER_TXN = "tests/peers/test_oauth_txn_token.py::"
 POLICY = "tests/test_policy.py::"
@@ -60,6 +61,9 @@ REQUIREMENTS_TEST = "tests/test_requirements.py::"
 SECRETS = "tests/test_secrets.py::"
 STEP_UP = "tests/server/test_step_up.py::"
 STDIO = "tests/server/test_stdio_process.py::"
+SYSLOG_LINE = "tests/test_syslog_line.py::"
+SYSLOG_OUT = "tests/exports/test_syslog_receivers.py::"
+WEBHOOK_OUT = "tests/exports/test_webhook.py::"
 SWAPS = "tests/server/test_two_sessions.py::"
 TOKEN = "tests/test_token.py::"
 TXN = "tests/test_txn_token.py::"
@@ -457,6 +461,58 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{ENDPOINT}test_the_metadata_says_what_there_is",
             f"{PEER_EXCHANGE}test_what_the_metadata_says_of_the_token_endpoint_is_what_the_library_used",
         ),
+    ),
+    Clause(
+        "RFC 5424",
+        "6",
+        "A message keeps the grammar, whatever the names in it are.",
+        (
+            f"{SYSLOG_LINE}test_every_kind_of_record_is_a_message_of_the_grammar_and_whole",
+            f"{SYSLOG_LINE}test_no_name_can_end_its_value_or_begin_a_line",
+            f"{PEER_RSYSLOG}test_every_record_is_understood_with_its_structured_data",
+        ),
+    ),
+    Clause(
+        "RFC 5424",
+        "6.1",
+        "A message that is longer than a receiver takes is cut where it may be, and says so.",
+        (f"{SYSLOG_LINE}test_what_is_too_long_says_that_it_was_cut_and_where_the_whole_stands",),
+    ),
+    Clause(
+        "RFC 5425",
+        "4.3",
+        "Over TLS each message is a frame of its own, and the receiver's certificate is verified.",
+        (f"{SYSLOG_OUT}test_over_tls_the_receiver_must_show_a_certificate_that_is_trusted",),
+    ),
+    Clause(
+        "RFC 5426",
+        "3.1",
+        "Over UDP each message is one datagram.",
+        (
+            f"{SYSLOG_OUT}test_each_record_is_a_datagram",
+            f"{PEER_RSYSLOG}test_datagrams_are_understood_as_well",
+        ),
+    ),
+    Clause(
+        "RFC 5612",
+        "2",
+        "Whoever has no private enterprise number uses the one for documentation.",
+        (f"{SYSLOG_LINE}test_an_enterprise_number_of_ones_own_names_the_data",),
+    ),
+    Clause(
+        "RFC 6587",
+        "3.4.1",
+        "Over TCP the length of each message stands in front of it.",
+        (
+            f"{SYSLOG_OUT}test_each_record_is_a_frame_of_its_own_on_one_connection",
+            f"{PEER_RSYSLOG}test_every_record_is_understood_with_its_structured_data",
+        ),
+    ),
+    Clause(
+        "RFC 9110",
+        "10.2.3",
+        "A receiver that says when to come again is left alone until then, an hour at most.",
+        (f"{WEBHOOK_OUT}test_a_receiver_that_asks_for_time_gets_it_within_bounds",),
     ),
     Clause(
         "RFC 6585",
