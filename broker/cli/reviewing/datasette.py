@@ -14,7 +14,7 @@ def configure(printing: argparse.ArgumentParser) -> None:
     describe(
         printing,
         what="Print a metadata file for Datasette: what each column means, and named queries over the log.",
-        examples="broker log datasette > datasette.yaml",
+        examples="broker log datasette\nbroker log datasette --store copy.db",
         exits="0 printed, 2 nothing says where the log lies",
     )
     where(printing, json_too=False)
