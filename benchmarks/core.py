@@ -27,7 +27,7 @@ from broker.keys import KeyRing
 from broker.kit import SqliteSpends, StaticKeys, Verifier
 from broker.mint import TokenMinter
 from broker.record import Record
-from broker.server.app import new_jti, new_txn, now_ms
+from broker.server.app import new_jti, new_salt, new_txn, now_ms
 from broker.session import Session
 from broker.session_claims import SessionClaims
 from broker.store.sqlite import Store
@@ -74,6 +74,7 @@ async def run(folder: Path) -> None:
             minter=minter,
             now_ms=now_ms,
             new_jti=new_jti,
+            new_salt=new_salt,
             new_txn=new_txn,
         )
         verifier = Verifier(

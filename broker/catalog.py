@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from broker.anchoring import DeclaredAnchor, WitnessedLog
+from broker.exporting import Export
 from broker.request import RequestTemplate
 from broker.reviewers import ReviewSettings
 from broker.schema import Schema
@@ -288,3 +290,6 @@ class Catalog:
     clients: Mapping[str, Client] = field(default_factory=dict[str, Client])
     tenants: Mapping[str, Tenant] = field(default_factory=dict[str, Tenant])
     review: ReviewSettings | None = None
+    exports: Mapping[str, Export] = field(default_factory=dict[str, Export])
+    anchors: Mapping[str, DeclaredAnchor] = field(default_factory=dict[str, DeclaredAnchor])
+    witnessed: Mapping[str, WitnessedLog] = field(default_factory=dict[str, WitnessedLog])

@@ -4,6 +4,7 @@ import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import ClassVar, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -12,9 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from broker.errors import LogTampered, Usage
 from broker.merkle import HASH_BYTES
 
-_ED25519 = b"\x01"
-_KEY_HASH_BYTES = 4
-_SIGNATURE_BYTES = _KEY_HASH_BYTES + 64
+KEY_HASH_BYTES = 4
+_SIGNATURE_BYTES = KEY_HASH_BYTES + 64
 
 _NOTE = re.compile(r"^(?:[^\n]+\n){3}\n(?:— [^\n]+(?:\n|\Z))+", re.MULTILINE)
 """Three lines, an empty one, and a line for each signature."""
@@ -45,42 +45,70 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogVerifier:
-    """The public half of the log's key, under the log's name."""
+class SignedCheckpoint:
+    """A checkpoint, and the note in which the log's key signed it."""
+
+    checkpoint: Checkpoint
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteKey:
+    """The public half of an Ed25519 key that signs notes, under a name.
+
+    Attributes:
+        TYPE: the byte that says what it signs (C2SP signed-note, signature types).
+    """
+
+    TYPE: ClassVar[bytes]
 
     name: str
     key: ed25519.Ed25519PublicKey
 
     @classmethod
-    def parse(cls, text: str) -> "LogVerifier":
+    def parse(cls, text: str) -> Self:
         """From `name+hash+key` (C2SP signed-note). Raises Usage."""
         try:
             # From the front: a name has no plus, and the base64 of every other key has one.
             name, key_hash, encoded = text.strip().split("+", 2)
             data = b64decode(encoded, validate=True)
-            if not name or not data.startswith(_ED25519):
-                raise ValueError("not an Ed25519 key")
-            key = ed25519.Ed25519PublicKey.from_public_bytes(data[len(_ED25519) :])
+            if not name or not data.startswith(cls.TYPE):
+                raise ValueError("not a key of that type")
+            key = ed25519.Ed25519PublicKey.from_public_bytes(data[len(cls.TYPE) :])
         except ValueError as error:
-            raise Usage(
-                "not a verifier key; write it as `broker log verify` prints it: name+hash+key"
-            ) from error
+            raise Usage(f"not a verifier key; {cls._where_from()}: name+hash+key") from error
         found = cls(name=name, key=key)
         if str(found) != f"{name}+{key_hash}+{encoded}":
             raise Usage("the verifier key's hash does not fit the key; was it copied whole?")
         return found
 
+    @staticmethod
+    def _where_from() -> str:
+        """Where somebody finds a right one."""
+        return "write it as its owner published it"
+
     @property
     def key_hash(self) -> bytes:
         """The first bytes of a hash over name and key, so that a wrong key is noticed early."""
-        return sha256(self.name.encode() + b"\n" + _ED25519 + self._raw).digest()[:_KEY_HASH_BYTES]
+        return sha256(self.name.encode() + b"\n" + self.TYPE + self._raw).digest()[:KEY_HASH_BYTES]
 
     @property
     def _raw(self) -> bytes:
         return self.key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_hash.hex()}+{b64encode(_ED25519 + self._raw).decode()}"
+        return f"{self.name}+{self.key_hash.hex()}+{b64encode(self.TYPE + self._raw).decode()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogVerifier(NoteKey):
+    """The public half of a log's key, under the log's name."""
+
+    TYPE: ClassVar[bytes] = b"\x01"
+
+    @staticmethod
+    def _where_from() -> str:
+        return "write it as `broker log verify` prints it"
 
 
 def sign(checkpoint: Checkpoint, key: ed25519.Ed25519PrivateKey) -> str:
@@ -137,11 +165,11 @@ def open_text(note: str, verifier: LogVerifier) -> str:
     signatures: list[bytes] = []
     others = 0
     for line in lines:
-        mark, name, data = _signature(line)
-        if mark != "—" or not name or len(data) <= _KEY_HASH_BYTES:
+        mark, name, data = signature_of(line)
+        if mark != "—" or not name or len(data) <= KEY_HASH_BYTES:
             raise LogTampered("it is no signed note")
-        if name == verifier.name and data[:_KEY_HASH_BYTES] == verifier.key_hash:
-            signatures.append(data[_KEY_HASH_BYTES:])
+        if name == verifier.name and data[:KEY_HASH_BYTES] == verifier.key_hash:
+            signatures.append(data[KEY_HASH_BYTES:])
         else:
             others += name == verifier.name
     # 2. Ours.
@@ -156,7 +184,7 @@ def open_text(note: str, verifier: LogVerifier) -> str:
     return text
 
 
-def _signature(line: str) -> tuple[str, str, bytes]:
+def signature_of(line: str) -> tuple[str, str, bytes]:
     """Mark, name, and key hash with signature; empty where it is no signature line."""
     try:
         mark, name, encoded = line.split(" ")
@@ -194,7 +222,7 @@ def split_notes(text: str) -> Notes:
     for found in _NOTE.finditer(text):
         note = found.group()
         last = note.rstrip("\n").rpartition("\n")[2]
-        if len(_signature(last)[2]) >= _SIGNATURE_BYTES:
+        if len(signature_of(last)[2]) >= _SIGNATURE_BYTES:
             rest(found.start())
             whole.append(note if note.endswith("\n") else note + "\n")
             at = found.end()

@@ -17,7 +17,7 @@ from broker.issue import Authenticate, Denied
 from broker.plain_text import plain
 from broker.policy import Refused, refused
 from broker.record import Record
-from broker.session import Session, joined, opened_record
+from broker.session import Session, joined, limit_told, opened_record
 from broker.store.protocols import ClaimFault, Entry, Log, NotRedeemed, Offer, Offers, Sessions, Unmet
 from broker.store.refusals import rejection
 
@@ -98,6 +98,7 @@ class Delegator:
         now_ms: Unix time in milliseconds.
         new_txn: an id that grows with time.
         new_sid: an id of a session, at least 128 random bits.
+        new_salt: 128 random bits, for what of a record can be erased.
         new_code: a claim code, at least 128 random bits; 256 for whoever makes a new one.
     """
 
@@ -111,6 +112,7 @@ class Delegator:
     new_txn: Callable[[], str]
     new_sid: Callable[[], str]
     new_code: Callable[[], str]
+    new_salt: Callable[[], bytes]
 
     async def offer(
         self, credential: str, *, arguments: Mapping[str, Json], jkt: str | None = None
@@ -161,6 +163,7 @@ class Delegator:
         child = narrowed.child(sid=self.new_sid(), opened_ms=at.now_ms, jkt=parent.jkt)
         until_s = min(at.now_ms // 1000 + CLAIM_S, child.expires_s)
         actor = child.chain.agent
+        limit, private = limit_told(narrowed.limit, self.new_salt)
         record = Record(
             event="delegated",
             time_ms=at.now_ms,
@@ -173,12 +176,13 @@ class Delegator:
                 "child": child.sid,
                 "to": actor.sub,
                 "to_iss": actor.iss,
-                "limit": narrowed.limit.to_json(),
+                "limit": limit,
                 "exp": child.expires_s,
                 "redeem_until": until_s,
                 "rule": narrowed.rule,
                 "catalog": at.catalog.digest,
             },
+            private=private,
         )
         offer = Offer(code_sha256=_code_sha256(code), session=child, agent=actor, expires_s=until_s)
         unmet = await self.offers.offer(offer, record)
@@ -218,7 +222,7 @@ class Delegator:
             _code_sha256(code),
             actor=actor,
             now_ms=at.now_ms,
-            record=partial(_opened_record, at),
+            record=partial(_opened_record, at, new_salt=self.new_salt),
             jkt=jkt,
         )
         if isinstance(redeemed, NotRedeemed):
@@ -302,7 +306,9 @@ class Delegator:
             rule=narrowed.rule, impersonation=narrowed.rule if narrowed.impersonator else None
         )
         kept = await self.sessions.open_session(
-            child, _opened_record(opened, child), actor=None if itself is None else itself.sid
+            child,
+            _opened_record(opened, child, new_salt=self.new_salt),
+            actor=None if itself is None else itself.sid,
         )
         if isinstance(kept, Unmet):
             return await self._deny(at, _gone(kept, narrowed.rule), parent.chain, parent.sid, parent.tenant)
@@ -386,9 +392,9 @@ async def _narrow(
     return await anyio.to_thread.run_sync(question) if wish.arguments else question()
 
 
-def _opened_record(at: _Occasion, child: Session) -> Record:
+def _opened_record(at: _Occasion, child: Session, *, new_salt: Callable[[], bytes]) -> Record:
     """`session.opened`, with what allowed it. Of a redeemed one that stands in the record `delegated`."""
-    record = opened_record(child, catalog=at.catalog.digest)
+    record = opened_record(child, catalog=at.catalog.digest, new_salt=new_salt)
     return replace(record, txn=at.txn, fields={**record.fields, **at.facts})
 
 

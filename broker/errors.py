@@ -10,6 +10,7 @@ BrokerError
 ├── LogTampered         the log contradicts itself or a checkpoint
 ├── KeysUnsafe          the key directory or a key file may be read by others, or is damaged
 ├── BackendFailed       a backend did not give a usable answer; carries a `Code`
+├── AnchorFailed        a place elsewhere did not take a checkpoint; it is told again later
 └── Usage               a command was called with something it cannot use
 
 `Refused` is no exception: a decision is a value (`broker.policy`).
@@ -114,6 +115,7 @@ class Code(StrEnum):
     CALL_CANCELLED = "call.cancelled"
     LOG_UNAVAILABLE = "log.unavailable"
     LOG_TAMPERED = "log.tampered"
+    ANCHOR_FAILED = "anchor.failed"
     CATALOG_INVALID = "catalog.invalid"
     KEYS_UNSAFE = "keys.unsafe"
     USAGE = "usage"
@@ -162,6 +164,13 @@ class KeysUnsafe(BrokerError):
 
 class BackendFailed(BrokerError):
     """A backend gave no usable answer. The message is safe to show to the agent."""
+
+
+class AnchorFailed(BrokerError):
+    """A place elsewhere did not take a checkpoint. The message holds nothing of what it answered."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.ANCHOR_FAILED, message)
 
 
 class Usage(BrokerError):

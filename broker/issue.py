@@ -14,7 +14,7 @@ from broker.claims import CallClaims, LogPosition
 from broker.errors import Code, LogUnavailable, Rejected
 from broker.mint import Minter
 from broker.policy import Arguments, Refused, decide, rate_exceeded, rate_key, refused, toil
-from broker.record import Record
+from broker.record import Private, Record
 from broker.request import PlannedRequest
 from broker.session import Session
 from broker.store.protocols import Entry, Log, RateCondition, Unmet
@@ -124,6 +124,7 @@ class Issuer:
         catalog: the catalog that holds now; asked once a call, so that one call sees one.
         now_ms: Unix time in milliseconds.
         new_jti: 128 random bits as text.
+        new_salt: 128 random bits, for what of a record can be erased.
         jkt: thumbprint of the key that the broker proves to backends which ask for that.
         new_txn: an id that grows with time: the log's indexes then grow at their end.
     """
@@ -134,6 +135,7 @@ class Issuer:
     minter: Minter
     now_ms: Callable[[], int]
     new_jti: Callable[[], str]
+    new_salt: Callable[[], bytes]
     new_txn: Callable[[], str]
     jkt: str | None = None
 
@@ -200,23 +202,24 @@ class Issuer:
         jti = self.new_jti()
         iat = at.now_ms // 1000
         exp = min(iat + tool.ttl_s, session.expires_s)
+        outline = partial(
+            tool.request.outline,
+            audience=tool.backend.audience,
+            arguments=ask.arguments,
+            location=request.binding.location,
+        )
+        kept = arguments.kept(tool.keep)
+        private = self._private(arguments, kept, location=outline(keep=tool.keep) if kept else None)
         facts: dict[str, Json] = {
             "sid": session.sid,
             "tenant": session.tenant,
             "tool": tool.name,
             "backend": tool.backend.name,
             "catalog": at.catalog.digest,
-            "arguments_sha256": arguments.sha256,
-            "arguments": arguments.kept(tool.keep) or None,
             "action": tool.action,
             "aud": tool.backend.audience,
             "method": request.binding.method,
-            "location": tool.request.outline(
-                audience=tool.backend.audience,
-                arguments=ask.arguments,
-                keep=tool.keep,
-                location=request.binding.location,
-            ),
+            "location": outline(keep=frozenset()),
             "jti": jti,
             "exp": exp,
             "jkt": bind,
@@ -233,6 +236,7 @@ class Issuer:
                         txn=at.txn,
                         chain=chain,
                         fields=facts | {"rule": grant.rule},
+                        private=private,
                     ),
                     sid=session.sid,
                     rate=_rate_condition(grant, session, at.now_ms),
@@ -311,9 +315,10 @@ class Issuer:
     ) -> Denied:
         """A refusal is a record too, and durable before the caller hears of it."""
         tool = at.catalog.tools.get(at.ask.tool)
-        kept: dict[str, Json] | None = None
-        if arguments is not None and refusal.taken_by is not None:
-            kept = arguments.kept(refusal.taken_by.keep)
+        private: Private | None = None
+        if arguments is not None:
+            taken_by = refusal.taken_by
+            private = self._private(arguments, {} if taken_by is None else arguments.kept(taken_by.keep))
         fields: dict[str, Json] = {
             "sid": None if session is None else session.sid,
             "tenant": None if session is None else session.tenant,
@@ -322,17 +327,24 @@ class Issuer:
             "backend": None if tool is None else tool.backend.name,
             "rule": refusal.rule,
             "catalog": at.catalog.digest,
-            "arguments_sha256": None if arguments is None else arguments.sha256,
-            "arguments": kept or None,
             "code": refusal.code,
             "reason": refusal.reason,
             "via": at.ask.via,
             "client": at.ask.client,
         }
         chain = None if session is None else session.chain
-        record = Record(event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=fields)
+        record = Record(
+            event="refused", time_ms=at.now_ms, txn=at.txn, chain=chain, fields=fields, private=private
+        )
         await self.log.append(Entry(record=record))
         return Denied(refused=refusal, txn=at.txn)
+
+    def _private(self, arguments: Arguments, kept: dict[str, Json], location: str | None = None) -> Private:
+        """What the log keeps of the arguments. Even a digest tells which of few possible ones they were."""
+        return Private.of(
+            {"arguments_sha256": arguments.sha256, "arguments": kept or None, "location": location},
+            salt=self.new_salt(),
+        )
 
 
 def _rate_condition(grant: Grant, session: Session, now_ms: int) -> RateCondition | None:

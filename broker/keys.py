@@ -5,6 +5,7 @@ A directory of the owner's alone, one file a key:
     KID.pem     an ES256 private key; KID is its RFC 7638 thumbprint
     KID.json    when it was made, when it was retired, and until when something that it signed may live
     log.pem     the Ed25519 key that signs checkpoints, and nothing else
+    witness.pem the Ed25519 key that cosigns those of other logs; made when it is first needed
 
 A file appears whole or not at all, and its key before what describes it: so whoever reads needs no lock,
 and a crash at any moment leaves a directory that can be used.
@@ -39,6 +40,7 @@ from broker.mint import SigningKey
 from broker.verify import KeySet, PublicKey
 
 _LOG_KEY = "log.pem"
+_WITNESS_KEY = "witness.pem"
 _LOCK = ".lock"
 _TAIL_S = MAX_TTL_S + 2 * LEEWAY_S
 """After it was retired, a key is published for as long as a call token of its may be taken. One leeway is
@@ -116,7 +118,7 @@ class KeyRing:
                     if any(directory.glob("*.json")):
                         raise KeysUnsafe(f"{directory / _LOG_KEY} is missing; put it back from a copy")
                     _write(directory / _LOG_KEY, _pem(ed25519.Ed25519PrivateKey.generate()))
-                log_key = _load_log_key(directory)
+                log_key = _load_ed25519(directory / _LOG_KEY)
                 # 3. The signing keys.
                 stored = _load(directory)
                 if not any(each.retired_s is None for each in stored):
@@ -125,6 +127,17 @@ class KeyRing:
                 return cls(directory, stored, log_key)
         except OSError as error:
             raise KeysUnsafe(f"cannot use the key directory {directory}: {error.strerror}") from error
+
+    def witness_key(self) -> ed25519.Ed25519PrivateKey:
+        """The key of this broker as a witness, made where there is none. Raises KeysUnsafe."""
+        path = self._directory / _WITNESS_KEY
+        try:
+            with _locked(self._directory):
+                if not path.exists():
+                    _write(path, _pem(ed25519.Ed25519PrivateKey.generate()))
+                return _load_ed25519(path)
+        except OSError as error:
+            raise KeysUnsafe(f"cannot use {path}: {error.strerror}") from error
 
     @property
     def active(self) -> SigningKey:
@@ -384,8 +397,7 @@ def _load_one(path: Path) -> _Stored:
     return _Stored(key=key, retired_s=retired, longest_s=longest)
 
 
-def _load_log_key(directory: Path) -> ed25519.Ed25519PrivateKey:
-    path = directory / _LOG_KEY
+def _load_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
     _require_private(path)
     key = _read_key(path)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
@@ -412,7 +424,7 @@ def log_private_key(directory: Path) -> ed25519.Ed25519PrivateKey:
         KeysUnsafe: there is none here, or the file is damaged.
     """
     try:
-        return _load_log_key(directory)
+        return _load_ed25519(directory / _LOG_KEY)
     except OSError as error:
         raise KeysUnsafe(
             f"cannot read the log's key in {directory}: {error.strerror}; give it with --key"

@@ -70,6 +70,12 @@ def store_path(store: str, folder: Path) -> Path:
     return (folder / path).absolute()
 
 
+def witness_name(issuer: str) -> str:
+    """The witness's name: the address at which it takes checkpoints, without its scheme (C2SP
+    tlog-cosignature)."""
+    return log_origin(issuer).removesuffix("/log") + "/witness"
+
+
 def log_origin(issuer: str) -> str:
     """The log's name, before the store makes it unique: a URL without its scheme (C2SP tlog-checkpoint).
 

@@ -19,7 +19,12 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 `catalog.loaded`   the rules that hold from here on, by digest
 `reviewed`         somebody looked at the log on the page for reviewers: `reviewer` (and `reviewer_iss`,
                    where an issuer says who that is), which `view`, `of` which call, and what was `asked`
+`erased`           the private parts of the records of `indexes` were erased: by whom, and why
+`archived`         the records from `first` to the one before `size` were moved to `file`
 =================  ==============================================================================
+
+What may be erased later is no part of that: it is the record's *private part*, of which the record has only a
+salted digest, `private_sha256`.
 """
 
 from collections.abc import Mapping
@@ -28,7 +33,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
 
-from broker.canonical import Json, canonical_json
+from broker.canonical import Json, canonical_json, digest
 from broker.chain import Chain
 
 Event = Literal[
@@ -45,8 +50,42 @@ Event = Literal[
     "txn.replaced",
     "catalog.loaded",
     "reviewed",
+    "erased",
+    "archived",
 ]
 Outcome = Literal["returned", "failed", "cancelled", "issued"]
+
+
+SALT_BYTES = 16
+"""As many as nobody can guess: without the salt, a digest of a short argument tells the argument."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Private:
+    """What of a record is kept beside it, and can be erased without breaking the proof.
+
+    Attributes:
+        salt: `SALT_BYTES` random bytes that no other record has.
+        body: canonical JSON (RFC 8785) of an object.
+    """
+
+    salt: bytes
+    body: bytes
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Json], *, salt: bytes) -> "Private":
+        """Of these fields; None values are left out. Raises ValueError where the salt is too short."""
+        if len(salt) != SALT_BYTES:
+            raise ValueError(len(salt))
+        return cls(
+            salt=salt,
+            body=canonical_json({key: value for key, value in fields.items() if value is not None}),
+        )
+
+    @property
+    def sha256(self) -> str:
+        """What the record has of it, in base64url."""
+        return digest(self.salt + self.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +97,7 @@ class Record:
         txn: ties all records of one call together; empty where there is no call.
         chain: who acted for whom, where that is known.
         fields: everything else; None values are left out.
+        private: what may be erased later.
     """
 
     event: Event
@@ -65,12 +105,15 @@ class Record:
     txn: str = ""
     chain: Chain | None = None
     fields: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    private: Private | None = None
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (RFC 8785). `sub`, `sub_iss`, `agent`, `agent_iss` and `act` tell the chain."""
         # The fields come first: whatever they hold, what follows is what stands in the log.
         body: dict[str, Json] = {key: value for key, value in self.fields.items() if value is not None}
         body.update(v=1, event=self.event, time=timestamp(self.time_ms))
+        if self.private is not None:
+            body["private_sha256"] = self.private.sha256
         if self.txn:
             body["txn"] = self.txn
         if self.chain is not None:

@@ -16,6 +16,10 @@ def why(body: Mapping[str, Any]) -> str:
         return _part_of(body)
     if body["event"] == "reviewed":
         return _looked(body)
+    if body["event"] == "erased":
+        return f"of {_count(body)} record(s), by {body.get('by')}: {body.get('reason')}"
+    if body["event"] == "archived":
+        return f"records {body.get('first')} to before {body.get('size')}, to {body.get('file')}"
     return str(body.get("code") or body.get("rule") or body.get("reason") or "")
 
 
@@ -93,10 +97,19 @@ def _of_sessions(body: Mapping[str, Any]) -> str:
             )
         case "reviewed":
             return plain(_looked(body), 600)
+        case "erased":
+            return f"the private parts of {_count(body)} record(s) erased by {said('by')}: {said('reason')}"
+        case "archived":
+            return f"records {said('first')} to before {said('size')} moved to {said('file')}"
         case "revoked" | "restored" as event:
             return f"{event} {plain(_named(body))}"
         case other:
             return plain(str(other))
+
+
+def _count(body: Mapping[str, Any]) -> int:
+    indexes = body.get("indexes")
+    return len(cast("list[object]", indexes)) if isinstance(indexes, list) else 0
 
 
 def _named(body: Mapping[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """A session: what the broker remembers of a credential that it has accepted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.limit import Limit
-from broker.record import Record
+from broker.record import Private, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +79,26 @@ def joined(session: Session, actor: Session) -> Session:
     return replace(session, vouchers=tuple(dict.fromkeys((*session.vouchers, actor.issuer))))
 
 
-def opened_record(session: Session, *, catalog: str) -> Record:
-    """`session.opened`, with what gave it its roles. `catalog` is the digest of the rules."""
+def limit_told(limit: Limit, new_salt: Callable[[], bytes]) -> tuple[Json, Private | None]:
+    """What a record says of a limit, and what of it can be erased: conditions name values of arguments."""
+    whole = limit.to_json()
+    if not limit.arguments:
+        return whole, None
+    return {"tools": whole["tools"]}, Private.of({"limit": whole}, salt=new_salt())
+
+
+def opened_record(session: Session, *, catalog: str, new_salt: Callable[[], bytes] | None = None) -> Record:
+    """`session.opened`, with what gave it its roles.
+
+    Args:
+        catalog: digest of the rules.
+        new_salt: 128 random bits, for a session that has limits: those of no other have conditions.
+    """
+    told: Json = None
+    private: Private | None = None
+    if session.limits:
+        limit = session.limits[-1]
+        told, private = (limit.to_json(), None) if new_salt is None else limit_told(limit, new_salt)
     roles: list[Json] = list(session.roles)
     because: list[Json] = [f"{each.role}: {each.because}" for each in session.assertions]
     return Record(
@@ -94,11 +113,12 @@ def opened_record(session: Session, *, catalog: str) -> Record:
             "exp": session.expires_s,
             "acr": session.acr,
             "parent": session.parent,
-            "limit": session.limits[-1].to_json() if session.limits else None,
+            "limit": told,
             "tenant": session.tenant,
             "jkt": session.jkt,
             "catalog": catalog,
         },
+        private=private,
     )
 
 

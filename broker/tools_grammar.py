@@ -10,7 +10,9 @@ from pydantic.fields import FieldInfo
 
 from broker.catalog import IssuerKind, Rate
 from broker.chain import MAX_ACTORS
+from broker.exporting import Form
 from broker.places import DEFAULT_KEYS, DEFAULT_STORE
+from broker.syslog_line import ENTERPRISE
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WINDOWS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -197,6 +199,41 @@ class ReviewSection(Section):
     reviewers: list[ReviewerRuleSection]
 
 
+class ExportSection(Section):
+    kind: Literal["jsonl", "syslog", "webhook", "otlp"]
+    format: Form = "record"
+    private: bool = False
+    batch: Annotated[int, Field(ge=1, le=1000)] = 200
+    begin: Literal["first", "now"] = "first"
+    folder: Text | None = None
+    max_size: Size = 64 * 1024**2
+    compress: bool = False
+    address: Text | None = None
+    enterprise: Text = ENTERPRISE
+    max_message: Size = 8 * 1024
+    url: Text | None = None
+    body: Literal["lines", "array"] = "lines"
+    secret_file: Text | None = None
+    headers_file: Text | None = None
+    ca_file: Text | None = None
+    timeout: Duration = 30
+
+
+class AnchorSection(Section):
+    file: Text | None = None
+    command: list[Text] | None = None
+    syslog: Text | None = None
+    url: Text | None = None
+    witness: Text | None = None
+    key: Text | None = None
+    ca_file: Text | None = None
+    authorization_file: Text | None = None
+
+
+class WitnessedSection(Section):
+    key: Text
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "issuers": IssuerSection,
     "backends": BackendSection,
@@ -204,6 +241,9 @@ SECTIONS: Mapping[str, type[Section]] = {
     "roles": RoleSection,
     "clients": ClientSection,
     "tenants": TenantSection,
+    "exports": ExportSection,
+    "anchors": AnchorSection,
+    "witnessed": WitnessedSection,
 }
 ALONE: Mapping[str, type[Section]] = {"broker": BrokerSection, "review": ReviewSection}
 """Sections without names in them."""

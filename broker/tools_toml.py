@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from broker.anchoring import DeclaredAnchor, FileAnchor
 from broker.canonical import digest
 from broker.catalog import Catalog
 from broker.errors import CatalogInvalid, Usage
@@ -15,20 +16,25 @@ from broker.places import unreadable
 from broker.toml_document import NotToml, Table, entry_at, read_toml
 from broker.toml_lines import KeyPath
 from broker.tools_across import Across
+from broker.tools_anchors import RESERVED, AnchorValues
 from broker.tools_clients import ClientValues
+from broker.tools_exports import ExportValues
 from broker.tools_grammar import (
     ALONE,
     INNER,
     SECTIONS,
+    AnchorSection,
     BackendSection,
     BrokerSection,
     ClientSection,
+    ExportSection,
     IssuerSection,
     ReviewSection,
     RoleSection,
     Section,
     TenantSection,
     ToolSection,
+    WitnessedSection,
     keys_of,
 )
 from broker.tools_issuers import IssuerValues
@@ -47,6 +53,7 @@ _STAND_INS: Mapping[str, object] = {
     "request": "GET /",
     "tools": ["*"],
     "auth": "client_secret_basic",
+    "kind": "jsonl",
     "sub": "x",
     "client_id": "x",
     "reviewers": [],
@@ -112,6 +119,8 @@ class _Reader:
         self._clients = ClientValues(self._across, mistakes, folder)
         self._issuers = IssuerValues(self._across, mistakes, folder)
         self._review = ReviewValues(self._across, mistakes, folder)
+        self._exports = ExportValues(self._across, mistakes, folder)
+        self._anchors = AnchorValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
@@ -123,6 +132,12 @@ class _Reader:
         tools = self._section("tools", ToolSection, lambda at, model: self._values.tool(at, model, backends))
         roles = self._section("roles", RoleSection, self._values.role)
         clients = self._section("clients", ClientSection, self._clients.client)
+        exports = self._section("exports", ExportSection, self._exports.export)
+        anchors: dict[str, DeclaredAnchor] = self._section("anchors", AnchorSection, self._anchors.anchor)
+        witnessed = self._section("witnessed", WitnessedSection, self._anchors.witnessed)
+        if settings is not None and settings.checkpoint_file is not None:
+            # The older way to write one that is a file.
+            anchors[RESERVED] = FileAnchor(name=RESERVED, path=settings.checkpoint_file)
         self._across.require_distinct(settings, issuers, backends)
         self._across.require_distinct_tools(tools)
         if settings is None:
@@ -138,6 +153,9 @@ class _Reader:
             clients=clients,
             tenants=tenants,
             review=review,
+            exports=exports,
+            anchors=anchors,
+            witnessed=witnessed,
         )
 
     def _require_sections(self) -> None:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import anyio
+from signing import in_file, signing
 from written_log import NOW_MS, call
 
 from broker.keys import KeyRing
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 
@@ -19,11 +19,16 @@ async def main(folder: Path, count: int) -> None:
     keys = KeyRing.open(folder / "keys", now_s=NOW_MS // 1000)
     async with (
         Store.open(folder / "broker.db", origin="test", now_ms=lambda: NOW_MS) as store,
+        signing(
+            store,
+            keys,
+            in_file(folder / "elsewhere" / "broker.checkpoints"),
+            now_ms=lambda: NOW_MS,
+            every_s=0.01,
+        ) as signer,
         anyio.create_task_group() as group,
     ):
-        file = folder / "elsewhere" / "broker.checkpoints"
-        signer = Checkpointer(log=store, key=lambda: keys.log_key, file=file, every_s=0.01)
-        group.start_soon(signer.run)
+        group.start_soon(signer.checkpointer.run)
         print("ready", flush=True)
         sys.stdin.readline()
         for number in range(count):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Generator
 from types import FrameType
 
 import pytest
@@ -22,6 +23,14 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         """Unlike an ignored signal, one that is handled has its default in whatever is started."""
 
     signal.signal(signal.SIGHUP, _go_on)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """What a reviewer's commands remember is the test's, and not of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture

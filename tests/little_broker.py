@@ -167,15 +167,17 @@ class LittleBroker:
         return await self.issuer.issue(Ask(credential=credential, tool=tool, arguments=arguments))
 
     async def records(self, event: str | None = None) -> list[dict[str, Any]]:
-        """What the log holds, in its order."""
+        """What the log holds, in its order, private parts included."""
         if isinstance(self.store, MemoryStore):
-            bodies = [record.to_bytes() for record in self.store.records]
+            rows = [
+                (each.to_bytes(), "{}" if each.private is None else each.private.body)
+                for each in self.store.records
+            ]
         else:
-            rows = await self.store.ask(
-                lambda connection: connection.execute("SELECT body FROM record ORDER BY idx").fetchall()
-            )
-            bodies = [row[0] for row in rows]
-        found: list[dict[str, Any]] = [json.loads(body) for body in bodies]
+            joined = "record r LEFT JOIN private p USING (idx) ORDER BY idx"
+            sql = f"SELECT r.body, ifnull(p.body, '{{}}') FROM {joined}"
+            rows = await self.store.ask(lambda connection: connection.execute(sql).fetchall())
+        found: list[dict[str, Any]] = [json.loads(body) | json.loads(private) for body, private in rows]
         return [each for each in found if event in {None, each["event"]}]
 
 
@@ -208,6 +210,7 @@ def _put_together(folder: Path, store: MemoryStore | Store, catalog: Catalog | N
         minter=minter,
         now_ms=lambda: broker.now_ms,
         new_jti=lambda: f"jti-{next(numbers)}",
+        new_salt=lambda: b"s" * 16,
         new_txn=lambda: f"txn-{next(numbers)}",
     )
     delegator = Delegator(
@@ -221,6 +224,7 @@ def _put_together(folder: Path, store: MemoryStore | Store, catalog: Catalog | N
         new_txn=lambda: f"txn-{next(numbers)}",
         new_sid=lambda: f"child-{next(numbers)}",
         new_code=lambda: f"code-{next(numbers)}",
+        new_salt=lambda: b"s" * 16,
     )
     broker = LittleBroker(
         catalog=rules, keys=keys, store=store, minter=minter, issuer=issuer, delegator=delegator

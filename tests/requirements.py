@@ -13,6 +13,8 @@ CANONICAL = "tests/test_canonical.py::"
 CHAIN = "tests/test_chain.py::"
 CHECK = "tests/server/test_check.py::"
 CHECKPOINT = "tests/test_checkpoint.py::"
+CHECKPOINTER = "tests/test_checkpointer.py::"
+COSIGNATURE = "tests/test_cosignature.py::"
 DELEGATION = "tests/test_delegation.py::"
 DELEGATION_LAWS = "tests/test_delegation_laws.py::"
 DELEGATION_VECTORS = "tests/test_delegation_vectors.py::"
@@ -973,6 +975,37 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{CHECKPOINT}test_the_published_notes_open_with_their_keys_and_with_no_other",
             f"{CHECKPOINT}test_we_sign_the_published_note_to_the_letter",
             f"{CHECKPOINT}test_a_note_with_a_character_changed_or_missing_does_not_open",
+        ),
+    ),
+    Clause(
+        "C2SP tlog-cosignature",
+        "",
+        "A cosignature of a witness is over the whole text and its time; a public one is read.",
+        (
+            f"{COSIGNATURE}test_a_public_witness_s_key_and_cosignature_are_taken_to_the_letter",
+            f"{COSIGNATURE}test_what_was_cosigned_is_read_with_its_time_and_stays_open_with_the_logs_key",
+            f"{COSIGNATURE}test_a_cosignature_with_a_character_changed_counts_for_nothing",
+        ),
+    ),
+    Clause(
+        "C2SP tlog-tiles",
+        "",
+        "The tree is in tiles of 256 hashes, the records in bundles, under the names of the specification.",
+        (
+            "tests/test_tiles.py::test_a_tile_is_called_as_the_specification_calls_it",
+            "tests/test_tiles.py::test_the_tiles_of_seventy_thousand_records_are_the_specifications",
+            "tests/peers/test_tlog.py::test_an_auditor_of_another_make_reads_the_export",
+            "tests/peers/test_tlog.py::test_an_auditor_of_another_make_reads_a_running_broker",
+        ),
+    ),
+    Clause(
+        "C2SP tlog-proof",
+        "",
+        "A proof of a record is its index, its path and a checkpoint, and holds for no other record.",
+        (
+            "tests/test_tlog_proof.py::test_the_text_is_that_of_the_specification",
+            "tests/test_tlog_proof.py::test_a_proof_of_which_one_sign_was_changed_proves_nothing",
+            "tests/peers/test_tlog.py::test_an_auditor_of_another_make_verifies_a_proof",
         ),
     ),
     Clause(

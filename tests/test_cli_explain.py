@@ -91,6 +91,7 @@ async def made(*calls: tuple[str, dict[str, Json]]) -> list[Issued | Denied]:
             minter=TokenMinter(lambda: keys.active),
             now_ms=now_ms,
             new_jti=lambda: f"jti-{stamp}-{next(numbers)}",
+            new_salt=lambda: b"s" * 16,
             new_txn=lambda: f"txn-{stamp}-{next(numbers)}",
         )
         return [

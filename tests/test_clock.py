@@ -17,6 +17,7 @@ import pytest
 from foreign_issuer import ForeignIssuer
 from hypothesis import example, given, settings, strategies as st
 from little_broker import BROKER, NOW_MS, NOW_S, ORDERS, LittleBroker, little_broker, session_of
+from signing import in_file, signing
 
 from broker.canonical import Json
 from broker.claims import LEEWAY_S, MAX_TTL_S, CallClaims
@@ -27,7 +28,6 @@ from broker.jwks import UrlKeys
 from broker.keys import KeyRing
 from broker.kit import MemorySpends, Spends, SqliteSpends, Verifier
 from broker.record import Record
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 from broker.verify import KeySet
@@ -276,8 +276,10 @@ async def test_a_log_that_was_written_under_a_jumping_clock_is_whole_and_in_its_
     config.write_text(f'[broker]\nissuer = "{BROKER}"\nstore = "sqlite:broker.db"\nkeys = "keys"\n')
     ring = KeyRing.open(tmp_path / "keys", now_s=NOW_S)
     elsewhere = tmp_path / "elsewhere"
-    async with Store.open(tmp_path / "broker.db", origin="127.0.0.1:8700", now_ms=lambda: now_ms) as store:
-        signer = Checkpointer(log=store, key=lambda: ring.log_key, file=elsewhere, every_s=1)
+    async with (
+        Store.open(tmp_path / "broker.db", origin="127.0.0.1:8700", now_ms=lambda: now_ms) as store,
+        signing(store, ring, in_file(elsewhere), now_ms=lambda: now_ms) as signer,
+    ):
         for jump_ms in (0, HOUR_S * 1000, -2 * HOUR_S * 1000, 1, 10 * HOUR_S * 1000, -9 * HOUR_S * 1000):
             now_ms += jump_ms
             for number in range(3):

@@ -118,6 +118,7 @@ def normal(text: str) -> str:
     """Without what differs from log to log: its name, its key, and the hash over its sessions' ids."""
     text = re.sub(r"log/[0-9a-f]{8}", "log/NAME", text)
     text = re.sub(r"\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44}", "+HASH+KEY", text)
+    text = re.sub(r"verified on [\d:.TZ-]+", "verified on MOMENT", text)
     return re.sub(r"root [0-9a-f]{64}", "root ROOT", text)
 
 
@@ -169,5 +170,5 @@ def test_every_option_is_explained() -> None:
     page = PAGE.replace("`", " ")
     for action in ("list", "show", "verify"):
         done = typed(f"broker log {action} --help", Path())
-        for option in set(re.findall(r"(--[a-z]+)", done.stdout)) - {"--help"}:
+        for option in set(re.findall(r"(--[a-z-]+)", done.stdout)) - {"--help"}:
             assert f" {option} " in page, option

@@ -16,6 +16,7 @@ from broker.tools_grammar import (
     BrokerSection,
     ClientSection,
     DelegateSection,
+    ExportSection,
     GrantSection,
     IssuerSection,
     ToolSection,
@@ -37,6 +38,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "[tools.NAME]": ToolSection,
     "[roles.NAME]": GrantSection,
     "[clients.NAME]": ClientSection,
+    "[exports.NAME]": ExportSection,
     "delegate": DelegateSection,
 }
 
@@ -48,7 +50,7 @@ def rows(section: str) -> dict[str, list[str]]:
 
 
 def test_all_snippets_are_one_good_catalog() -> None:
-    assert len(SNIPPETS) == 10
+    assert len(SNIPPETS) == 11
     catalog = parse("\n".join(SNIPPETS).encode(), source="tools.toml", folder=Path("/"))
     assert set(catalog.tools) == {"orders_refund", "stock_get"}
     assert catalog.roles["auditor"].grants[0].until_s == 1893456000
@@ -67,17 +69,18 @@ def test_the_defaults_of_the_page_are_those_of_the_code() -> None:
         """What the file would mean that has the default of the page in it."""
         required = {"[broker]": {"issuer": "x"}, "[backends.NAME]": {"url": "x", "audience": "x"}}
         required["[tools.NAME]"] = {"backend": "x", "action": "x", "request": "x"}
+        required["[exports.NAME]"] = {"kind": "jsonl"}
         section = next(each for each, other in MODELS.items() if other is model)
         given: Any = int(text) if text.isdecimal() else text.strip('`"')
         return getattr(model.model_validate({**required[section], name: given}), name)
 
     checked = 0
-    for section in ("[broker]", "[backends.NAME]", "[tools.NAME]"):
+    for section in ("[broker]", "[backends.NAME]", "[tools.NAME]", "[exports.NAME]"):
         for name, (_, default, _) in rows(section).items():
             if re.fullmatch(r'`".*"`|\d+', default):
                 assert value(MODELS[section], name, default) == MODELS[section].model_fields[name].default
                 checked += 1
-    assert checked == 12
+    assert checked == 20
     issuers = rows("[issuers.NAME]")
     for name in ("algorithms", "types"):
         listed = [each.strip('"') for each in re.findall(r"`(.*?)`", issuers[name][1])]

@@ -110,6 +110,7 @@ async def test_the_loop_goes_on_while_many_values_are_looked_at(size: int) -> No
         minter=TokenMinter(lambda: key),
         now_ms=lambda: NOW_S * 1000,
         new_jti=lambda: f"jti-{next(numbers)}",
+        new_salt=lambda: b"s" * 16,
         new_txn=lambda: f"txn-{next(numbers)}",
     )
     rounds = 0

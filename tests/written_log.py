@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from signing import in_file, signing
 
 from broker.canonical import Json
 from broker.chain import Chain, Principal
@@ -14,7 +15,6 @@ from broker.checkpoint import Checkpoint, sign
 from broker.keys import KeyRing
 from broker.merkle import Head, leaf_hash
 from broker.record import Event, Record
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 
@@ -53,8 +53,9 @@ class WrittenLog:
                     for record in records[begin : begin + at_once]:
                         group.start_soon(store.append, Entry(record=record))
             if sign:
-                signer = Checkpointer(log=store, key=lambda: keys.log_key, file=self.elsewhere, every_s=1)
-                await signer.checkpoint()
+                anchors = in_file(self.elsewhere)
+                async with signing(store, keys, anchors, now_ms=lambda: NOW_MS) as signer:
+                    await signer.checkpoint()
 
 
 def new_log(folder: Path) -> WrittenLog:

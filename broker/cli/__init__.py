@@ -21,7 +21,7 @@ COMMANDS = {
     "session": "open, redeem, list and revoke sessions",
     "revoke": "end a session, a token, or everything of an actor, a subject, an issuer or a tenant",
     "explain": "say why a call would be allowed or refused",
-    "log": "list, show, verify and prove the delegation log, and cut it into tiles",
+    "log": "read, prove, export and keep the delegation log",
     "review": "show the delegation log as a web page, on this machine",
     "keys": "list, rotate and publish the signing keys; make a client's secret",
 }

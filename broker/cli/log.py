@@ -1,4 +1,4 @@
-"""Read the delegation log: list calls, show one, verify all."""
+"""Read the delegation log: list calls, show one, ask about many, verify and prove it, and keep it."""
 
 import argparse
 import sys
@@ -10,10 +10,25 @@ from broker.errors import Usage
 ACTIONS = {
     "list": "calls, the newest first",
     "show": "every event of one call",
+    "search": "records that have some words",
+    "who": "who did what for whom, counted",
+    "refusals": "what was refused, and why",
+    "unspent": "tokens that nobody spent",
+    "unfinished": "calls that never ended",
+    "first-use": "when an agent first asked for a tool",
+    "below": "everything that was made of a session",
+    "chains": "through how many hands calls went",
+    "counts": "calls from hour to hour",
+    "changed": "what is different between two days",
+    "leaked": "what a token could have done, and did",
+    "follow": "new records as they come",
+    "index": "bring the index up to date from which these are answered",
     "verify": "is the log what was written?",
     "prove": "write a proof of one call, for somebody who has no access",
     "verify-proof": "does such a proof hold? Needs nothing but the file and the log's key",
     "tiles": "cut the tree into files that anybody's tlog tool can audit",
+    "erase": "erase what was kept of a call's arguments",
+    "exports": "how far each exporter has come",
 }
 """Each is the module of that name in `cli.reviewing`, imported when it is the one that runs: signatures
 take longer to import than a page takes to be shown."""
@@ -27,9 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "broker log verify --checkpoint FILE                   is the log what was written?",
         exits="0 yes, 1 the log was tampered with, 2 the log cannot be read, or verify cannot tell",
     )
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="|".join(ACTIONS), parser_class=Later
-    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Later)
     for name, what in ACTIONS.items():
         actions.add_parser(name, help=what, module=f"broker.cli.reviewing.{name.replace('-', '_')}")
 

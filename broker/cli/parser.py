@@ -87,7 +87,7 @@ def nearest_command(name: str, known: Iterable[str]) -> str:
 def describe(parser: argparse.ArgumentParser, *, what: str | None = None, examples: str, exits: str) -> None:
     """A page: what the command does, how it is typed, and what its exit status means."""
     if what is not None:
-        parser.description = what
+        parser.description = "\n".join(textwrap.fill(line, WIDTH) for line in what.split("\n"))
     lines = textwrap.indent(examples.strip(), "  ")
     status = textwrap.fill(f"exit status: {exits}", WIDTH, subsequent_indent="  ")
     parser.epilog = f"examples:\n{lines}\n\n{status}"

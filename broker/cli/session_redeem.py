@@ -17,6 +17,7 @@ from broker.errors import BrokerError, Usage
 from broker.issue import Denied
 from broker.keys import KeyRing
 from broker.places import log_origin
+from broker.record import SALT_BYTES
 from broker.session_signer import SessionSigner
 from broker.store.sqlite import Store
 from broker.tools_toml import load
@@ -74,6 +75,7 @@ async def _ask(catalog: Catalog, code: str, credential: str) -> Opened | Denied:
             new_txn=lambda: str(uuid.uuid4()),
             new_sid=_random,
             new_code=_random,
+            new_salt=lambda: secrets.token_bytes(SALT_BYTES),
         )
         return await delegator.redeem(code, actor_credential=credential)
 

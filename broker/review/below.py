@@ -29,6 +29,11 @@ LEFT JOIN name tenant ON tenant.id = w.tenant
 ORDER BY b.path LIMIT ?
 """
 
+_HANDED_ON = """
+SELECT s.sid FROM log.record r JOIN session s ON s.sid = json_extract(r.body, '$.child')
+WHERE r.txn = ? AND r.txn IS NOT NULL AND r.event = 'delegated'
+"""
+
 
 def below(index: ReviewIndex, which: str) -> tuple[SessionNode, ...]:
     """That session and every one below it, parents before children; no more than `MAX_SESSIONS`.
@@ -56,6 +61,7 @@ def _session(connection: sqlite3.Connection, which: str) -> str:
         "SELECT sid FROM session WHERE sid = ?",
         "SELECT s.sid FROM call c JOIN session s ON s.id = c.session WHERE c.txn = ?",
         "SELECT s.sid FROM call c JOIN session s ON s.id = c.session WHERE c.jti = ?",
+        _HANDED_ON,
     ):
         row = connection.execute(sql, (which,)).fetchone()
         if row is not None:

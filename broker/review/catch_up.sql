@@ -83,13 +83,12 @@ ON CONFLICT DO UPDATE SET spends = spends + excluded.spends;
 
 -- 4. Calls of earlier records of which something more is known.
 INSERT INTO delta
-SELECT n.calls, c.idx, c.time_ms, h.who, c.agent, c.tool, c.backend,
+SELECT n.calls, c.idx, c.time_ms, c.who, c.sub, c.agent, c.tenant, c.tool, c.backend,
     iif(n.calls < 0, c.outcome, e.outcome),
     iif(n.calls < 0 OR e.code = 0, c.code, e.code),
     c.session
 FROM ending e
 CROSS JOIN call c ON c.txn = e.txn AND c.outcome < 6
-CROSS JOIN chain h ON h.id = c.chain
 CROSS JOIN (SELECT -1 AS calls UNION ALL SELECT 1) n;
 
 UPDATE call SET
@@ -142,12 +141,12 @@ UPDATE fresh SET chain = (SELECT id FROM chain c WHERE c.who = fresh.who AND c.a
 
 INSERT INTO call
 SELECT
-    idx, time_ms, outcome, sub, agent, chain, tenant, tool, backend, action, aud, rule, code, reason, session,
+    idx, time_ms, outcome, sub, agent, who, chain, tenant, tool, backend, action, aud, rule, code, reason, session,
     txn, jti, exp, end_idx, status, duration_ms, spent_idx, replays
 FROM fresh ORDER BY idx;
 
 INSERT INTO delta
-SELECT 1, idx, time_ms, who, agent, tool, backend, outcome, code, session FROM fresh;
+SELECT 1, idx, time_ms, who, sub, agent, tenant, tool, backend, outcome, code, session FROM fresh;
 
 -- 6. Sessions, and everything else that is no call.
 INSERT INTO event
@@ -192,7 +191,12 @@ ON CONFLICT DO UPDATE SET
     calls = calls + excluded.calls, first = min(first, excluded.first), last = max(last, excluded.last);
 
 INSERT INTO hourly
-SELECT time_ms / 3600000, agent, outcome, sum(calls) FROM delta WHERE true GROUP BY 1, 2, 3
+SELECT '', 0, time_ms / 3600000, outcome, sum(calls) FROM delta GROUP BY 3, 4 UNION ALL
+SELECT 'sub', sub, time_ms / 3600000, outcome, sum(calls) FROM delta GROUP BY 2, 3, 4 UNION ALL
+SELECT 'agent', agent, time_ms / 3600000, outcome, sum(calls) FROM delta GROUP BY 2, 3, 4 UNION ALL
+SELECT 'tool', tool, time_ms / 3600000, outcome, sum(calls) FROM delta GROUP BY 2, 3, 4 UNION ALL
+SELECT 'backend', backend, time_ms / 3600000, outcome, sum(calls) FROM delta GROUP BY 2, 3, 4 UNION ALL
+SELECT 'tenant', tenant, time_ms / 3600000, outcome, sum(calls) FROM delta WHERE tenant <> 0 GROUP BY 2, 3, 4
 ON CONFLICT DO UPDATE SET calls = calls + excluded.calls;
 
 INSERT INTO hour
@@ -219,4 +223,4 @@ SELECT b.idx, (
     )
 )
 FROM batch b JOIN log.record r ON r.idx = b.idx
-WHERE b.event NOT IN ('ended', 'spent', 'replayed') ORDER BY b.idx;
+WHERE b.event NOT IN ('ended', 'spent') ORDER BY b.idx;

@@ -17,15 +17,20 @@ _KEYS = {
     "code": ("t.code", "0"),
     "pair": ("w.agent", "t.tool"),
 }
-_FACTOR = 2
+_FACTOR = 2.0
 _AT_LEAST = 10
 """More, or fewer, is said from this factor and this difference on: no day is like another."""
+
+_ENTIRE = ("new", "gone")
 
 
 def changed(index: ReviewIndex, day: str, other: str, *, limit: int = 200) -> Changes:
     """What the day `other` has that `day` had not, and the other way round: `2026-12-31`, UTC.
 
-    New and gone first, then what there was much more or much less of. Raises Usage where a day is none.
+    New and gone first, then what there was much more or much less of, held against the day as a whole.
+
+    Raises:
+        Usage: a day is none.
     """
     before, after = _period(day), _period(other)
     # Twice the same rows, and each day's once: what is asked of them is small.
@@ -34,6 +39,9 @@ def changed(index: ReviewIndex, day: str, other: str, *, limit: int = 200) -> Ch
         "CREATE TEMP TABLE two_days AS SELECT * FROM tally WHERE period IN (?, ?) AND calls > 0",
         (before, after),
     )
+    was_all, is_all = _counts(index, before), _counts(index, after)
+    # A day that is busier as a whole is told once: more of something is more than that, too.
+    grown = is_all.calls / was_all.calls if was_all.calls and is_all.calls else 1.0
     changes: list[Change] = []
     for kind, (key, second) in _KEYS.items():
         rows = index.connection.execute(
@@ -43,15 +51,18 @@ def changed(index: ReviewIndex, day: str, other: str, *, limit: int = 200) -> Ch
             " coalesce(sum(t.calls) FILTER (WHERE t.period = :b), 0) AS b,"
             " min(t.first) FILTER (WHERE t.period = :b) AS first"
             " FROM temp.two_days t CROSS JOIN who w ON w.id = t.who WHERE t.outcome < 7 GROUP BY 1, 2)"
-            f" WHERE k1 <> 0 AND (a = 0 OR b = 0 OR (max(a, b) >= min(a, b) * {_FACTOR}"
-            f" AND abs(a - b) >= {_AT_LEAST}))",
-            {"a": before, "b": after},
+            f" WHERE k1 <> 0 AND (a = 0 OR b = 0"
+            f" OR b >= max(max(a, a * :grown) * {_FACTOR}, max(a, a * :grown) + {_AT_LEAST})"
+            f" OR b <= min(min(a, a * :grown) / {_FACTOR}, min(a, a * :grown) - {_AT_LEAST}))",
+            {"a": before, "b": after, "grown": grown},
         ).fetchall()
+        said = {(each.kind, each.name) for each in changes if each.how in _ENTIRE}
         for name, also, was, now, first in rows:
+            if kind == "pair" and said & {("agent", name), ("tool", also)}:
+                continue  # said already
             named = f"{name} → {also}" if kind == "pair" else name
-            changes.append(
-                Change(kind=kind, name=named, how=_how(was, now), before=was, after=now, first=first)
-            )
+            how = _how(was, now)
+            changes.append(Change(kind=kind, name=named, how=how, before=was, after=now, first=first))
     order = {"new": 0, "gone": 1, "more": 2, "fewer": 3}
     changes.sort(
         key=lambda each: (order[each.how], list(_KEYS).index(each.kind), -max(each.before, each.after))
@@ -65,8 +76,8 @@ def changed(index: ReviewIndex, day: str, other: str, *, limit: int = 200) -> Ch
     return Changes(
         day=day,
         other=other,
-        before=_counts(index, before),
-        after=_counts(index, after),
+        before=was_all,
+        after=is_all,
         changes=tuple(changes[:limit]),
         catalogs=tuple(idx for (idx,) in catalogs),
     )

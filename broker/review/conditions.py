@@ -110,6 +110,11 @@ def conditions(connection: sqlite3.Connection, wanted: Wanted) -> Conditions:
     if wanted.before is not None:
         high = wanted.before if high is None else min(high, wanted.before)
     match = "" if wanted.text is None else words(wanted.text)
+    if match:
+        # The names stand in the record as well: what has the words, and not these, is not looked at.
+        also = (wanted.subject, wanted.agent, wanted.tool, wanted.backend, wanted.tenant)
+        refused = ("refused",) if wanted.outcome == "refused" else ()
+        match = " ".join([match, *(_phrase(each) for each in (*also, *refused) if each and _is_word(each))])
     return Conditions(
         names=tuple(names),
         low=low,
@@ -147,10 +152,18 @@ def words(text: str) -> str:
     found: list[str] = []
     for word in _clean(text).split():
         begins = word.rstrip("*")
-        if any(character.isalnum() for character in begins):
-            quoted = begins.replace('"', '""')
-            found.append(f'"{quoted}"' + "*" * (begins != word))
+        if _is_word(begins):
+            found.append(_phrase(begins) + "*" * (begins != word))
     return " ".join(found)
+
+
+def _phrase(text: str) -> str:
+    quoted = _clean(text).replace('"', '""')
+    return f'"{quoted}"'
+
+
+def _is_word(text: str) -> bool:
+    return any(character.isalnum() for character in text)
 
 
 def time_ms(text: str) -> int:

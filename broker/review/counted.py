@@ -33,6 +33,8 @@ _COLUMNS: dict[By, tuple[str, ...]] = {
 }
 _ALL = ("w.sub", "w.sub_iss", "w.agent", "w.agent_iss", "t.tool", "t.backend", "w.tenant")
 
+_HOURLY = {"sub", "agent", "tool", "backend", "tenant"}
+
 PER_OUTCOME = ", ".join(
     f"coalesce(sum(t.calls) FILTER (WHERE t.outcome = {number}), 0)" for number in range(1, len(OUTCOMES) + 1)
 )
@@ -171,20 +173,25 @@ def over_time(index: ReviewIndex, wanted: Wanted = EVERYTHING, *, step: Step = "
     if found.nothing:
         return ()
     length = HOUR_MS if step == "hour" else DAY_MS
-    columns = {column for column, _ in found.names}
-    if columns <= {"agent", "outcome"} and not (found.match or found.under or wanted.before):
-        whole_hours = all(edge is None or edge % HOUR_MS == 0 for edge in (found.since_ms, found.until_ms))
-        if whole_hours:
-            where = [f"t.{column} = {number}" for column, number in found.names]
-            if found.since_ms is not None:
-                where.append(f"t.hour >= {found.since_ms // HOUR_MS}")
-            if found.until_ms is not None:
-                where.append(f"t.hour < {found.until_ms // HOUR_MS}")
-            sql = (
-                f"SELECT t.hour * {HOUR_MS} / {length}, {PER_OUTCOME} FROM hourly t"
-                f" WHERE {' AND '.join(where) or '1'} GROUP BY 1 ORDER BY 1"
-            )
-            return _points(index.connection.execute(sql).fetchall(), length)
+    named = [(column, number) for column, number in found.names if column != "outcome"]
+    edges = (found.since_ms, found.until_ms)
+    if (
+        len(named) <= 1
+        and all(column in _HOURLY for column, _ in named)
+        and not (found.match or found.under or wanted.before)
+        and all(edge is None or edge % HOUR_MS == 0 for edge in edges)
+    ):
+        kind, name = named[0] if named else ("", 0)
+        where = [f"t.kind = '{kind}' AND t.name = {name}"]
+        where += [f"t.outcome = {number}" for column, number in found.names if column == "outcome"]
+        for sign, edge in ((">=", edges[0]), ("<", edges[1])):
+            if edge is not None:
+                where.append(f"t.hour {sign} {edge // HOUR_MS}")
+        sql = (
+            f"SELECT t.hour * {HOUR_MS} / {length}, {PER_OUTCOME} FROM hourly t"
+            f" WHERE {' AND '.join(where)} GROUP BY 1 ORDER BY 1"
+        )
+        return _points(index.connection.execute(sql).fetchall(), length)
     table = one_by_one(index.connection, found)
     sql = f"SELECT t.time_ms / {length}, {PER_OUTCOME} FROM ({table}) t GROUP BY 1 ORDER BY 1"
     return _points(index.connection.execute(sql, found.values()).fetchall(), length)

@@ -64,6 +64,7 @@ CREATE TABLE call (
     outcome INTEGER NOT NULL,
     sub INTEGER NOT NULL,
     agent INTEGER NOT NULL,
+    who INTEGER NOT NULL,
     chain INTEGER NOT NULL,
     tenant INTEGER NOT NULL,
     tool INTEGER NOT NULL,
@@ -129,13 +130,15 @@ CREATE TABLE tally (
     PRIMARY KEY (period, who, tool, backend, outcome, code)
 ) STRICT, WITHOUT ROWID;
 
--- `hour` is the Unix time in hours.
+-- Calls counted for each `hour` (Unix time in hours): all of them, and those of one subject, agent, tool, backend or
+-- tenant. `kind` is the column of `call`; '' with the name 0 is all.
 CREATE TABLE hourly (
+    kind TEXT NOT NULL,
+    name INTEGER NOT NULL,
     hour INTEGER NOT NULL,
-    agent INTEGER NOT NULL,
     outcome INTEGER NOT NULL,
     calls INTEGER NOT NULL,
-    PRIMARY KEY (agent, hour, outcome)
+    PRIMARY KEY (kind, name, hour, outcome)
 ) STRICT, WITHOUT ROWID;
 
 -- From which record to which the calls of an hour stand: a time becomes a stretch of the log.

@@ -47,9 +47,9 @@ def one_by_one(connection: sqlite3.Connection, found: Conditions) -> str:
             " UNION SELECT rowid FROM private_words WHERE private_words MATCH :match)"
         )
     return (
-        "SELECT h.who AS who, c.tool AS tool, c.backend AS backend, c.outcome AS outcome, c.code AS code,"
+        "SELECT c.who AS who, c.tool AS tool, c.backend AS backend, c.outcome AS outcome, c.code AS code,"
         " 1 AS calls, c.idx AS first, c.idx AS last, c.time_ms AS time_ms"
-        f" FROM {found.source(connection)} CROSS JOIN chain h ON h.id = c.chain WHERE {found.sql()}{words}"
+        f" FROM {found.source(connection)} WHERE {found.sql()}{words}"
     )
 
 

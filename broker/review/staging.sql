@@ -22,6 +22,6 @@ CREATE TEMP TABLE spending (jti TEXT PRIMARY KEY, spent_idx INTEGER, replays INT
 
 -- What is counted: one line for a new call, two for one that another outcome is known of now.
 CREATE TEMP TABLE delta (
-    calls INTEGER, idx INTEGER, time_ms INTEGER, who INTEGER, agent INTEGER, tool INTEGER, backend INTEGER,
-    outcome INTEGER, code INTEGER, session INTEGER
+    calls INTEGER, idx INTEGER, time_ms INTEGER, who INTEGER, sub INTEGER, agent INTEGER, tenant INTEGER,
+    tool INTEGER, backend INTEGER, outcome INTEGER, code INTEGER, session INTEGER
 );

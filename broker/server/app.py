@@ -1,32 +1,38 @@
 """The only wiring: every part of a running broker, made in order and closed in the opposite one."""
 
+import os
 import secrets
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
 from anyio import to_thread
 
+from broker import __version__
 from broker.authenticate import Authenticator
 from broker.backends.http import HttpBackends
 from broker.call import Caller
 from broker.canonical import Json
 from broker.delegate import Delegator
 from broker.exchange import GRANT_TYPE
+from broker.exports.making import ExporterMaker
+from broker.exports.running import Exporters
 from broker.foreign import IssuerKeys
 from broker.grants import AssertionGrants
 from broker.issue import Issuer
 from broker.jws import encode_part
 from broker.keys import KeyRing
 from broker.mint import TokenMinter
-from broker.places import log_origin
+from broker.places import log_origin, witness_name
 from broker.proofs import Proofs
 from broker.prove import ProofKey
+from broker.record import SALT_BYTES
 from broker.server.dice import Dice
 from broker.server.lists import ToolLists
 from broker.server.live import LiveCatalog, stamp_of
@@ -40,13 +46,15 @@ from broker.server.oauth.proving import ProvenKeys
 from broker.server.oauth.token import PATH, Grants, token_metadata
 from broker.server.oauth.txn_tokens import TxnTokens
 from broker.server.readiness import Readiness
+from broker.server.signing import Signing
 from broker.server.turns import Turns
 from broker.session_signer import SessionSigner
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Log
 from broker.store.sqlite import Store
+from broker.store.witnessed import WitnessedLogs
 from broker.tools_toml import load
 from broker.transaction import TxnIssuer
+from broker.witness import Witness
 
 TURN_WAIT_S = 10.0
 DRAIN_S = 10.0
@@ -79,12 +87,14 @@ class Broker:
     proofs: Proofs
     lists: ToolLists
     turns: Turns
+    witness: Witness
     mcp: BrokerServer
     oauth: Mapping[str, OAuthEndpoint]
     oauth_metadata: Callable[[], Mapping[str, Json]]
     now_ms: Callable[[], int]
     beat: Task
-    """To run beside the door: reloads what changed and signs checkpoints, the last when it is cancelled."""
+    """To run beside the door: reloads what changed, signs checkpoints, the last when it is cancelled, and
+    tells other systems what is new in the log."""
 
     async def drain(self) -> None:
         """End the streams, and wait for the calls under way: not for ever."""
@@ -105,6 +115,11 @@ def now_ms() -> int:
 def new_jti() -> str:
     """128 random bits."""
     return encode_part(dice(16))
+
+
+def new_salt() -> bytes:
+    """128 random bits."""
+    return dice(SALT_BYTES)
 
 
 def new_sid() -> str:
@@ -157,6 +172,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             minter=minter,
             now_ms=now_ms,
             new_jti=new_jti,
+            new_salt=new_salt,
             new_txn=new_txn,
             jkt=proof_key.jkt,
         )
@@ -173,6 +189,7 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             new_txn=new_txn,
             new_sid=new_sid,
             new_code=new_code,
+            new_salt=new_salt,
         )
         lists = ToolLists(catalog=live, authenticate=authenticate, now_ms=now_ms)
         turns = Turns(wait_s=TURN_WAIT_S)
@@ -240,21 +257,36 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
         async def each_beat() -> None:
             keys.refresh()
 
-        elsewhere = catalog.broker.checkpoint_file
-        checkpointer = Checkpointer(
-            log=store,
-            key=lambda: keys.log_key,
-            file=None if elsewhere is None else Path(elsewhere),
+        signing = Signing.of(
+            store,
+            lambda: keys.log_key,
+            anchors=lambda: live().anchors,
             every_s=catalog.broker.checkpoint_every_s,
+            now_ms=now_ms,
+        )
+
+        exporters = Exporters(
+            declared=lambda: live().exports,
+            path=Path(catalog.broker.store),
+            make=ExporterMaker(
+                log=store,
+                path=Path(catalog.broker.store),
+                version=__version__,
+                procid=str(os.getpid()),
+                now_ms=now_ms,
+                monotonic=time.monotonic,
+                random=secrets.SystemRandom().random,
+            ),
         )
 
         async def beat() -> None:
             async with anyio.create_task_group() as group:
-                group.start_soon(checkpointer.run)
-                await live.run(each_beat=each_beat)
+                group.start_soon(exporters.run)
+                await signing.around(partial(live.run, each_beat=each_beat))
 
         live.afterwards(forget_the_old)
         live.afterwards(lists.announce)
+        live.afterwards(signing.anchors.renew)
         await live.announce_start()
         yield Broker(
             live=live,
@@ -269,6 +301,13 @@ async def running(config: Path) -> AsyncGenerator[Broker]:
             proofs=Proofs(key=nonce_key, monotonic=time.monotonic),
             lists=lists,
             turns=turns,
+            witness=Witness(
+                name=witness_name(catalog.broker.issuer),
+                key=partial(to_thread.run_sync, keys.witness_key),
+                logs=lambda: tuple(live().witnessed.values()),
+                kept=WitnessedLogs(store),
+                now_ms=now_ms,
+            ),
             mcp=server,
             oauth=oauth,
             oauth_metadata=oauth_metadata,

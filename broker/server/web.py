@@ -25,6 +25,7 @@ from broker.server.oauth.spending import spending_doors
 from broker.server.review.served import PATH as REVIEW, review_door
 from broker.server.short_way import InJson, ShortWay
 from broker.server.tiles import tile_route
+from broker.server.witness import PATH as WITNESS, WitnessDoor, WitnessKey
 
 MIN_BODY = 1024 * 1024
 """Bytes of a message that are always taken. It is parsed as a whole, on the loop, before anything is known of
@@ -132,6 +133,7 @@ def web(broker: Broker, *, host: str) -> Web:
     )
 
     review = review_door(broker)
+    witness_door = WitnessDoor(broker.witness)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
@@ -141,7 +143,14 @@ def web(broker: Broker, *, host: str) -> Web:
             beside.cancel_scope.cancel()
 
     app = _Doors(
-        {"/mcp": mcp_gate, "/sse": sse_gate, **broker.oauth, **spending.paths},
+        {
+            "/mcp": mcp_gate,
+            "/sse": sse_gate,
+            **broker.oauth,
+            **spending.paths,
+            WITNESS: WitnessKey(broker.witness),
+            f"{WITNESS}/add-checkpoint": witness_door,
+        },
         [
             Mount("/messages/", messages_gate),
             *spending.routes,
@@ -158,8 +167,8 @@ def web(broker: Broker, *, host: str) -> Web:
         ],
         lifespan,
     )
-    doors = (mcp_gate, sse_gate, messages_gate, review, *spending.doors, *broker.oauth.values())
-    return Web(app=app, gates=doors)
+    gates = (mcp_gate, sse_gate, messages_gate, review, *spending.doors, *broker.oauth.values())
+    return Web(app=app, gates=(*gates, witness_door))
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:

@@ -9,3 +9,6 @@ knows of no session that ends with another, the second of no part of a record th
 
 READABLE = (1, 2, 3)
 """What a reader takes. Who writes brings the file to `VERSION` first."""
+
+BESIDE_SINCE = 3
+"""The first version in which roots of subtrees, private parts and archives lie beside the records."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
+from broker.store import private_parts
 from broker.store.file_format import APPLICATION_ID, READABLE
 
 Body: TypeAlias = Mapping[str, Any]
@@ -189,7 +190,7 @@ def list_calls(connection: sqlite3.Connection, wanted: Filter, *, limit: int) ->
         values += [time, time, index]
     sql += f" ORDER BY {ordered}.time DESC, {ordered}.idx DESC LIMIT ?"
     rows = connection.execute(sql, (*values, limit)).fetchall()
-    return [_line(connection, index, _parse(body, index)) for index, body in rows]
+    return [_line(connection, index, _whole(connection, index, body)) for index, body in rows]
 
 
 def _border(connection: sqlite3.Connection, index: int, *, of_its_end: bool) -> tuple[str, int]:
@@ -246,13 +247,28 @@ def _line(connection: sqlite3.Connection, index: int, body: Body) -> Line:
 def call(connection: sqlite3.Connection, txn: str) -> list[Event]:
     """Every event of one call, in the order of the log."""
     rows = connection.execute("SELECT idx, body FROM record WHERE txn = ? ORDER BY idx", (txn,)).fetchall()
+    return [Event(index=index, body=_whole(connection, index, body)) for index, body in rows]
+
+
+def events_from(connection: sqlite3.Connection, first: int, most: int) -> list[Event]:
+    """Records from that index on, in the order of the log."""
+    rows = connection.execute(
+        "SELECT idx, body FROM record WHERE idx >= ? ORDER BY idx LIMIT ?", (first, most)
+    ).fetchall()
     return [Event(index=index, body=_parse(body, index)) for index, body in rows]
 
 
 def record(connection: sqlite3.Connection, index: int) -> Body | None:
-    """The record of that index. Raises LogTampered where it is none that can be read."""
+    """The record of that index, as it was hashed: without its private part. Raises LogTampered where it is
+    none that can be read."""
     found = connection.execute("SELECT body FROM record WHERE idx = ?", (index,)).fetchone()
     return None if found is None else _parse(found[0], index)
+
+
+def erasure_of(connection: sqlite3.Connection, index: int) -> Event | None:
+    """The record that says that the private part of this one was erased."""
+    found = private_parts.erasure_of(connection, index)
+    return None if found is None else Event(index=found[0], body=found[1])
 
 
 def token_expires_s(connection: sqlite3.Connection, jti: str, *, since: str) -> int | None:
@@ -323,6 +339,10 @@ def require_sound(connection: sqlite3.Connection) -> None:
     if hidden is not None:
         what = f"record {hidden[0]} began a call that never ended, and is not listed as unfinished"
         raise LogTampered(what, first=hidden[0])
+
+
+def _whole(connection: sqlite3.Connection, index: int, body: str) -> Body:
+    return private_parts.merged(connection, index, _parse(body, index))
 
 
 def _parse(body: str, index: int) -> Body:

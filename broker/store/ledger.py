@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from broker.errors import LogUnavailable
 from broker.merkle import Head, leaf_hash
-from broker.record import Record, timestamp
+from broker.record import Private, Record, timestamp
 from broker.store import sessions, spends
 from broker.store.connection import BUSY_MS, Connect, Connection
 from broker.store.layout import prepare, require_version
@@ -57,6 +57,7 @@ def body_of(record: Record, rate_key: str | None = None) -> bytes:
             txn=record.txn,
             chain=record.chain,
             fields={**record.fields, "rate_key": rate_key},
+            private=record.private,
         )
     return record.to_bytes()
 
@@ -135,12 +136,25 @@ class Ledger:
             raise _unavailable(error) from error
         return answers
 
+    def empty_wal(self) -> bool:
+        """Write everything into the file itself, and empty the one beside it, which holds pages as they were.
+        False where somebody reads, and so it cannot be emptied yet. Raises LogUnavailable."""
+        try:
+            connection = self._connection or self._open()
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except Exception as error:
+            self.close()
+            raise _unavailable(error) from error
+        return not busy
+
     def _open(self) -> Connection:
         connection = self._connect(self._path)
         self._connection = connection
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # No page keeps a copy of what once stood in it: what is erased later would be there still.
+        connection.execute("PRAGMA secure_delete = FAST")
         return connection
 
 
@@ -151,6 +165,7 @@ class _Transaction:
         self._connection = connection
         self._head = read_head(connection)
         self._bodies: list[bytes] = []
+        self._privates: list[object] = []
         self._alive: dict[str, Unmet | None] = {}
         self._counts: dict[str, int] = {}
 
@@ -176,13 +191,16 @@ class _Transaction:
             rows += (place, leaf, body.decode())
         head = self._head.append(leaves)
         _insert(self._connection, "INSERT INTO record (idx, leaf, body) VALUES", 3, rows)
+        _insert(self._connection, "INSERT INTO private (idx, salt, body) VALUES", 3, self._privates)
         self._connection.execute(
             "UPDATE head SET size = ?, frontier = ? WHERE id = 1", (head.size, head.to_bytes())
         )
 
-    def _append(self, body: bytes) -> int:
+    def _append(self, body: bytes, private: Private | None = None) -> int:
         place = self._head.size + len(self._bodies)
         self._bodies.append(body)
+        if private is not None:
+            self._privates += (place, private.salt, private.body.decode())
         return place
 
     def _entry(self, entry: Entry, body: bytes) -> Appended:
@@ -192,10 +210,11 @@ class _Transaction:
         if found is not False:
             if entry.otherwise is None:
                 return Appended(-1, found)
-            return Appended(self._append(entry.otherwise(found).to_bytes()), found)
+            other = entry.otherwise(found)
+            return Appended(self._append(other.to_bytes(), other.private), found)
         if entry.rate is not None:
             self._counts[entry.rate.key] = self._counts.get(entry.rate.key, 0) + 1
-        return Appended(self._append(body))
+        return Appended(self._append(body, entry.record.private))
 
     def _decide(self, entry: Entry) -> Unmet | bool:
         """The first condition that does not hold; else whether all this was done before. The spend is last:

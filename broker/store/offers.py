@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from broker.record import Record
+from broker.record import Private, Record
 from broker.session import Session, joined
 from broker.store import kept_session, sessions
 from broker.store.connection import Connection
@@ -14,7 +14,9 @@ KEPT_S = 3600
 """How long an offer that is over is kept: a late or a second try is told apart in the log from a guess."""
 
 
-def offer(connection: Connection, append: Append, wanted: Offer, body: bytes) -> Unmet | None:
+def offer(
+    connection: Connection, append: Append, wanted: Offer, body: bytes, private: Private | None = None
+) -> Unmet | None:
     """See `protocols.Offers`."""
     unmet = sessions.may_open(connection, wanted.session)
     if unmet is not None:
@@ -31,7 +33,7 @@ def offer(connection: Connection, append: Append, wanted: Offer, body: bytes) ->
     ).fetchone()
     if new is None:
         return Unmet.CLAIM_UNKNOWN
-    append(body)
+    append(body, private)
     return None
 
 
@@ -62,8 +64,10 @@ def redeem(
         return NotRedeemed(unmet=Unmet.CLAIM_UNKNOWN, fault=ClaimFault.REDEEMED, offered=kept.session)
     # 2. What it is a part of.
     session = opened(kept, actor=actor, now_ms=now_ms, jkt=jkt)
-    body = record(session).to_bytes()
-    child = sessions.open_session(connection, append, session, body, actor=actor.sid)
+    opening = record(session)
+    child = sessions.open_session(
+        connection, append, session, opening.to_bytes(), private=opening.private, actor=actor.sid
+    )
     if isinstance(child, Unmet):
         return NotRedeemed(unmet=child, offered=kept.session)
     # 3. Once.

@@ -30,6 +30,7 @@ CREATE TABLE record (
 CREATE INDEX record_wide ON record (time, event, sub, agent, tool, backend, outcome, txn, tenant);
 CREATE INDEX record_txn ON record (txn, event) WHERE txn IS NOT NULL;
 CREATE INDEX record_rate ON record (rate_key, time) WHERE rate_key IS NOT NULL;
+CREATE INDEX record_erased ON record (time) WHERE event = 'erased';
 
 -- A guard against accidents: somebody who can write to the file can drop a trigger. What proves that
 -- nobody did is the tree, and a checkpoint that lies elsewhere.
@@ -44,7 +45,8 @@ BEGIN
 END;
 
 -- What of a record may be erased later, and the salt without which its digest in the record cannot be
--- guessed. A row that is gone takes nothing from the proof.
+-- guessed. Erasing takes nothing from the proof. An erased row is overwritten where it stands, with a salt of
+-- zeros and `{}`: a row that is deleted lets SQLite move its neighbours, and copies of them stay behind in the file.
 CREATE TABLE private (
     idx INTEGER PRIMARY KEY,
     salt BLOB NOT NULL CHECK (length(salt) = 16),

@@ -1,19 +1,28 @@
 """Sessions in the SQLite file: opened, found, and ended with everything below them."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from broker.canonical import Json, canonical_json
-from broker.record import Record
+from broker.record import Private, Record
 from broker.revocation import Revocation, names_of
 from broker.session import Session
 from broker.store import kept_session, spends
 from broker.store.connection import Connection
 from broker.store.protocols import Revoked, Standing, StoredSession, Unmet
 
-Append = Callable[[bytes], int]
-"""Gives a record its place, in the transaction under way."""
+
+class Append(Protocol):
+    """Gives a record its place, in the transaction under way."""
+
+    def __call__(self, body: bytes, private: Private | None = None, /) -> int: ...
+
 
 _ROW = "sid, body, opened_ms, expires_s, revoked_ms"
+
+
+KEPT_S = 30 * 86_400
+"""How long a session that has ended is still listed."""
 
 
 def find_session(connection: Connection, sid: str) -> StoredSession | None:
@@ -74,12 +83,21 @@ def is_revoked(connection: Connection, name: Revocation) -> bool:
 
 
 def open_session(
-    connection: Connection, append: Append, session: Session, body: bytes, *, actor: str | None = None
+    connection: Connection,
+    append: Append,
+    session: Session,
+    body: bytes,
+    *,
+    private: Private | None = None,
+    actor: str | None = None,
 ) -> StoredSession | Unmet:
     """See `protocols.Sessions`."""
     kept = find_session(connection, session.sid)
     if kept is not None:
         return kept
+    if session.expires_s <= _floor(connection):
+        # It may have been known, and revoked.
+        return Unmet.SESSION_UNKNOWN
     if actor is not None and standing(connection, actor) is Unmet.SESSION_REVOKED:
         return Unmet.SESSION_REVOKED
     unmet = may_open(connection, session)
@@ -96,7 +114,7 @@ def open_session(
             session.tenant,
         ),
     )
-    append(body)
+    append(body, private)
     return StoredSession(session=session, revoked_ms=None)
 
 
@@ -193,3 +211,31 @@ def _end(connection: Connection, revocation: Revocation, now_ms: int) -> tuple[s
         },
     ).fetchall()
     return tuple(sid for sid, expires_s in rows if expires_s > now_ms // 1000)
+
+
+def prune(connection: Connection, *, now_s: int, most: int) -> None:
+    """Forget sessions that ended long ago; a bounded number at once. Their records stay.
+
+    1. No credential of theirs is good any more: none outlives its session, and no leeway is that long.
+    2. Nothing below one is kept longer: no child ends after its parent.
+    3. How far was forgotten is remembered: a clock that jumps forward, forgets, and is set back must not let
+       a revoked session open anew.
+    """
+    row = connection.execute(
+        "SELECT max(expires_s) FROM"
+        " (SELECT expires_s FROM session WHERE expires_s < ? ORDER BY expires_s LIMIT ?)",
+        (now_s - KEPT_S, most),
+    ).fetchone()
+    if row[0] is not None:
+        connection.execute("DELETE FROM session WHERE expires_s <= ?", row)
+        connection.execute(
+            "INSERT INTO meta VALUES ('session_floor', ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), excluded.value)",
+            (str(row[0]),),
+        )
+
+
+def _floor(connection: Connection) -> int:
+    """Sessions that ended until then have been forgotten."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'session_floor'").fetchone()
+    return -1 if row is None else int(row[0])

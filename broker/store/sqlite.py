@@ -137,7 +137,9 @@ class Store:
     ) -> StoredSession | Unmet:
         body = record.to_bytes()
         answer: StoredSession | Unmet = await self._change(
-            lambda connection, append: sessions.open_session(connection, append, session, body, actor=actor)
+            lambda connection, append: sessions.open_session(
+                connection, append, session, body, private=record.private, actor=actor
+            )
         )
         return answer
 
@@ -186,7 +188,7 @@ class Store:
     async def offer(self, offer: Offer, record: Record) -> Unmet | None:
         body = record.to_bytes()
         answer: Unmet | None = await self._change(
-            lambda connection, append: offers.offer(connection, append, offer, body)
+            lambda connection, append: offers.offer(connection, append, offer, body, record.private)
         )
         return answer
 
@@ -286,6 +288,7 @@ class Store:
         now_s = self._now_ms() // 1000
         spends.prune(connection, before_s=now_s, most=_PRUNE_MOST)
         offers.prune(connection, now_s=now_s, most=_PRUNE_MOST)
+        sessions.prune(connection, now_s=now_s, most=_PRUNE_MOST)
 
     def _commit(self, jobs: list[_Job], later: list[Append], extra: list[Operation]) -> None:
         operations = [*later, *(job.operation for job in jobs), *extra]

@@ -12,12 +12,10 @@ from broker import subtrees
 from broker.checkpoint import Checkpoint
 from broker.errors import LogTampered, LogUnavailable, Usage
 from broker.merkle import HASH_BYTES, consistent, includes, leaf_hash
+from broker.store.file_format import BESIDE_SINCE
 from broker.store.history import version
 from broker.tiles import WIDTH
 from broker.tlog_proof import TlogProof
-
-_SUBTREES_SINCE = 3
-"""The first version of the file that has them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +36,7 @@ class Tree:
     )
 
     def __post_init__(self) -> None:
-        self.stored = self.stored and version(self.connection) >= _SUBTREES_SINCE
+        self.stored = self.stored and version(self.connection) >= BESIDE_SINCE
 
     def __call__(self, level: int, first: int, count: int, /) -> Sequence[bytes]:
         """Roots of subtrees of 256**level leaves, all within one tile.
@@ -83,7 +81,7 @@ class Tree:
 
 def _gone(connection: sqlite3.Connection, index: int) -> LogTampered | Usage:
     """Why a record is not there."""
-    if version(connection) >= _SUBTREES_SINCE:
+    if version(connection) >= BESIDE_SINCE:
         sql = "SELECT file FROM archived WHERE first <= ? AND size > ?"
         archive = connection.execute(sql, (index, index)).fetchone()
         if archive is not None:
@@ -168,7 +166,7 @@ def blame(connection: sqlite3.Connection, checkpoint: Checkpoint) -> LogTampered
 
 def first_wrong_subtree(connection: sqlite3.Connection, size: int) -> tuple[int, int] | None:
     """Level and number of the first stored root that is not that of its records; all are computed anew."""
-    if version(connection) < _SUBTREES_SINCE:
+    if version(connection) < BESIDE_SINCE:
         return None
     true = Tree(connection=connection, stored=False)
     sql = "SELECT level, idx, hash FROM subtree ORDER BY level, idx"

@@ -2,7 +2,8 @@
 -- open looks at the version in each of its transactions, and writes no more.
 
 -- What of a record may be erased later, and the salt without which its digest in the record cannot be
--- guessed. A row that is gone takes nothing from the proof.
+-- guessed. Erasing takes nothing from the proof. An erased row is overwritten where it stands, with a salt of
+-- zeros and `{}`: a row that is deleted lets SQLite move its neighbours, and copies of them stay behind in the file.
 CREATE TABLE private (
     idx INTEGER PRIMARY KEY,
     salt BLOB NOT NULL CHECK (length(salt) = 16),
@@ -40,6 +41,7 @@ CREATE TABLE exported (
     next INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX record_erased ON record (time) WHERE event = 'erased';
 CREATE INDEX session_expires ON session (expires_s);
 
 -- One row for each call, for whoever opens the file with a tool of their own.

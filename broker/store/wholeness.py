@@ -7,7 +7,9 @@ from hashlib import sha256
 
 from broker.errors import LogTampered
 from broker.merkle import Head, root_of
-from broker.store.history import is_damage
+from broker.store.file_format import BESIDE_SINCE
+from broker.store.history import is_damage, version
+from broker.tiles import HEIGHT, WIDTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +20,13 @@ class Whole:
         size: how many there are.
         root: the root of their tree.
         roots: the root at each size that was asked for, as far as the log goes.
+        subtrees: the roots of its full tiles, by the level and number of the node above (C2SP tlog-tiles).
     """
 
     size: int
     root: bytes
     roots: Mapping[int, bytes]
+    subtrees: Mapping[tuple[int, int], bytes]
 
 
 def recompute(connection: sqlite3.Connection, sizes: Sequence[int]) -> Whole:
@@ -62,6 +66,7 @@ def hash_records(
     beginnings = () if head is None else head.beginnings()
     wanted = {*sizes, *(size for size, _ in beginnings)}
     roots: dict[int, bytes] = {0: root_of(())}
+    subtrees: dict[tuple[int, int], bytes] = {}
     frontier: list[bytes] = []
     pop, add = frontier.pop, frontier.append
     place = 0
@@ -76,16 +81,56 @@ def hash_records(
             if found != leaf:
                 raise LogTampered(f"record {place} is not what was written", first=place)
             rest = place
-            while rest & 1:
-                found = sha256(b"\x01" + pop() + found).digest()
-                rest >>= 1
+            if rest & _LAST_OF_TILE == _LAST_OF_TILE:
+                found = _end_of_tile(found, place, frontier, subtrees)
+            else:
+                while rest & 1:
+                    found = sha256(b"\x01" + pop() + found).digest()
+                    rest >>= 1
             add(found)
             place += 1
             if place in wanted:
                 roots[place] = root_of(frontier)
         if progress is not None:
             progress(place, place if head is None else head.size)
-    return Whole(size=place, root=root_of(frontier), roots=roots)
+    return Whole(size=place, root=root_of(frontier), roots=roots, subtrees=subtrees)
+
+
+def wrong_subtrees(connection: sqlite3.Connection, whole: Whole) -> Generator[LogTampered]:
+    """Which stored roots of subtrees are not those of the records, or are left out between others.
+
+    They prove nothing, so nothing is lost by it: but who changed them could write the file.
+    """
+    if version(connection) < BESIDE_SINCE:
+        return
+    rows = connection.execute("SELECT level, idx, hash FROM subtree ORDER BY level, idx").fetchall()
+    stored = {(level, number): found for level, number, found in rows}
+    first = 1 + max((number for level, number in stored if level == 1), default=-1)
+    level = 1
+    while count := first >> HEIGHT * (level - 1):
+        for number in range(count):
+            if (level, number) not in stored:
+                yield LogTampered(f"the stored root of subtree {number} of level {level} is missing")
+        level += 1
+    for (level, number), found in stored.items():
+        if whole.subtrees.get((level, number)) != found:
+            yield LogTampered(
+                f"the stored root of subtree {number} of level {level} is not that of its records"
+            )
+
+
+def _end_of_tile(
+    found: bytes, place: int, frontier: list[bytes], subtrees: dict[tuple[int, int], bytes]
+) -> bytes:
+    """The root of the largest perfect subtree that a leaf completes; those of whole tiles are kept."""
+    rest, height = place, 0
+    while rest & 1:
+        found = sha256(b"\x01" + frontier.pop() + found).digest()
+        rest >>= 1
+        height += 1
+        if height % HEIGHT == 0:
+            subtrees[height // HEIGHT, place >> height] = found
+    return found
 
 
 def contradictions(
@@ -145,6 +190,8 @@ def _compare(whole: Whole, said: Sequence[tuple[int, bytes]]) -> tuple[set[int],
 
 
 _BATCH = 4096
+
+_LAST_OF_TILE = WIDTH - 1
 
 _RECORDS = "SELECT idx, leaf, ifnull(CAST(body AS BLOB), x'') FROM record WHERE idx >= ? ORDER BY idx LIMIT ?"
 

@@ -25,10 +25,10 @@ from broker.places import log_origin
 from broker.record import Record
 from broker.request import PlannedRequest
 from broker.revocation import Revocation
+from broker.server.signing import Signing
 from broker.session import Assertion, Session, opened_record, revoked_record
 from broker.session_signer import SessionSigner
 from broker.spend import Presented, Spender
-from broker.store.checkpointer import Checkpointer
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 from broker.tools_toml import load
@@ -48,6 +48,16 @@ class Clock:
 
     def seconds(self) -> float:
         return self.ms / 1000
+
+
+@asynccontextmanager
+async def signed(store: Store, keys: KeyRing, catalog: Catalog, clock: Clock) -> AsyncGenerator[Signing]:
+    """What signs the log when the story says so, with the anchors of its tools.toml."""
+    made = Signing.of(
+        store, lambda: keys.log_key, anchors=lambda: catalog.anchors, every_s=60, now_ms=clock.now_ms
+    )
+    async with made.telling():
+        yield made
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,7 +114,7 @@ class Day:
     backends: DayBackends
     delegator: Delegator
     signer: SessionSigner
-    checkpointer: Checkpointer
+    signing: Signing
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     credentials: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -116,10 +126,16 @@ class Day:
         clock, dice = Clock(begins_ms), Random("ids")  # noqa: S311 - the story's ids, the same each time
         keys = KeyRing.open(Path(catalog.broker.keys), now_s=clock.now_s())
         origin = log_origin(catalog.broker.issuer)
-        async with Store.open(Path(catalog.broker.store), origin=origin, now_ms=clock.now_ms) as store:
+        async with (
+            Store.open(Path(catalog.broker.store), origin=origin, now_ms=clock.now_ms) as store,
+            signed(store, keys, catalog, clock) as signing,
+        ):
 
             def new_id() -> str:
                 return f"{dice.getrandbits(128):032x}"[:22]
+
+            def new_salt() -> bytes:
+                return dice.randbytes(16)
 
             def new_txn() -> str:
                 text = f"{clock.ms << 16 | 0x7000 | dice.getrandbits(12):016x}"
@@ -133,12 +149,12 @@ class Day:
                 minter=TokenMinter(lambda: keys.active),
                 now_ms=clock.now_ms,
                 new_jti=new_id,
+                new_salt=new_salt,
                 new_txn=new_txn,
             )
             spender = Spender(catalog=lambda: catalog, keys=keys, log=store, now_ms=clock.now_ms)
             backends = DayBackends(clock=clock, spender=spender, dice=dice)
             signer = SessionSigner(keys=keys)
-            elsewhere = catalog.broker.checkpoint_file
             yield cls(
                 clock=clock,
                 dice=dice,
@@ -164,14 +180,10 @@ class Day:
                     new_txn=new_txn,
                     new_sid=new_id,
                     new_code=new_id,
+                    new_salt=new_salt,
                 ),
                 signer=signer,
-                checkpointer=Checkpointer(
-                    log=store,
-                    key=lambda: keys.log_key,
-                    file=None if elsewhere is None else Path(elsewhere),
-                    every_s=60,
-                ),
+                signing=signing,
             )
 
     async def start(self) -> None:
@@ -201,7 +213,7 @@ class Day:
             case "revoke":
                 await self._revoke(self.sessions[step.who])
             case "checkpoint":
-                await self.checkpointer.checkpoint()
+                await self.signing.checkpoint()
 
     def _ask(self, step: Step) -> Ask:
         return Ask(credential=self.credentials[step.who], tool=step.tool, arguments=step.arguments)

@@ -27,7 +27,7 @@ async def write(folder: Path) -> int:
             if sys.stderr.isatty() and (number % 100 == 0 or number == len(steps)):
                 end = "\n" if number == len(steps) else ""
                 print(f"\r{number} of {len(steps)} steps", end=end, file=sys.stderr, flush=True)
-        return await day.checkpointer.checkpoint()
+        return await day.signing.checkpoint()
 
 
 def main() -> int:

@@ -18,7 +18,8 @@ from written_log import WrittenLog, call, calls, new_log
 
 from broker.checkpoint import Checkpoint, LogVerifier, open_note
 from broker.cli import main
-from broker.keys import KeyRing
+from broker.keys import KeyRing, log_public_key
+from broker.places import places
 
 GOPATH = Path("/usr/share/gocode")
 """Where Debian's golang-golang-x-mod-dev lies."""
@@ -137,7 +138,7 @@ async def test_an_auditor_of_another_make_reads_a_running_broker(
                 answer = await http.get("/log/checkpoint")
                 name = answer.text.split("\n")[0] if answer.status_code == 200 else ""
                 await anyio.sleep(0.1)
-    key = KeyRing.open(place.folder / ".broker" / "keys", now_s=0).log_key.public_key()
+    key = log_public_key(places(place.config).keys)
     words = ("audit", f"{served.url}/log", str(LogVerifier(name=name, key=key)))
     found = await anyio.to_thread.run_sync(said, auditor, *words)
     assert found["proved"] >= 1

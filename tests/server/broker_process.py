@@ -184,11 +184,12 @@ class Place:
             run_command("session", "revoke", sid, "--config", str(self.config))
 
     def records(self) -> list[dict[str, Any]]:
-        """Every record of the log, as a reviewer's SQLite tool would read it."""
+        """Every record of the log, with its private part, as a reviewer's SQLite tool would read it."""
         with sqlite3.connect(f"file:{self.folder / 'broker.db'}?mode=ro", uri=True) as reader:
-            rows = reader.execute("SELECT body FROM record ORDER BY idx").fetchall()
+            joined = "record r LEFT JOIN private p USING (idx) ORDER BY idx"
+            rows = reader.execute(f"SELECT r.body, ifnull(p.body, '{{}}') FROM {joined}").fetchall()
         reader.close()
-        return [json.loads(body) for (body,) in rows]
+        return [json.loads(body) | json.loads(private) for body, private in rows]
 
     async def record(self, **wanted: object) -> dict[str, Any]:
         """The first record with these members, once it is there."""

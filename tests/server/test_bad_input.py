@@ -95,7 +95,8 @@ class Desk:
     def since(self, index: int) -> list[dict[str, Any]]:
         """What was logged after it, but for ends of calls: nobody waits for those."""
         return self._read(
-            f"SELECT idx, body FROM record WHERE idx > {index} AND event <> 'ended' ORDER BY idx"
+            "SELECT idx, json_patch(record.body, ifnull(private.body, '{}')) FROM record"
+            f" LEFT JOIN private USING (idx) WHERE idx > {index} AND event <> 'ended' ORDER BY idx"
         )
 
     def _read(self, sql: str) -> list[dict[str, Any]]:

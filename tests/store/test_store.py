@@ -13,9 +13,10 @@ from broker.chain import Principal
 from broker.errors import LogUnavailable
 from broker.record import Record
 from broker.revocation import Revocation
+from broker.store import sessions
 from broker.store.memory import MemoryStore
 from broker.store.offers import KEPT_S
-from broker.store.protocols import Appended, Entry, Offer, RateCondition, SpendCondition, Unmet
+from broker.store.protocols import Appended, Entry, Offer, RateCondition, SpendCondition, StoredSession, Unmet
 from broker.store.sqlite import Store
 
 pytestmark = pytest.mark.anyio
@@ -276,3 +277,25 @@ async def test_a_clock_that_jumps_forward_and_back_brings_no_spent_token_to_life
         clock_ms = NOW_MS
         assert (await store.append(Entry(record=record("spent"), spend=spend))).unmet is Unmet.SPENT
         assert (await store.append(Entry(record=record("spent"), spend=young))).unmet is None
+
+
+async def test_sessions_that_ended_long_ago_are_forgotten_and_open_never_again(tmp_path: Path) -> None:
+    """Also not under a clock that was set back: the forgotten one may have been revoked."""
+    clock = NOW_MS
+    long_ago, lately = NOW_MS // 1000 - sessions.KEPT_S - 1, NOW_MS // 1000 - sessions.KEPT_S + 1
+    below = session("below", expires_s=long_ago - 1, opened_ms=1, parent="old")
+    old = session("old", expires_s=long_ago, opened_ms=1)
+    async with Store.open(tmp_path / "broker.db", origin="test", now_ms=lambda: clock) as store:
+        for each in (old, below, session("recent", expires_s=lately, opened_ms=1), session("living")):
+            assert isinstance(await store.open_session(each, record("session.opened")), StoredSession)
+        for number in range(300):
+            await store.append(Entry(record=record(txn=f"call-{number}")))
+        known = {each.session.sid for each in await store.list_sessions(now_s=0, everything=True)}
+        assert known == {"recent", "living"}
+        clock = 1000
+        for each in (old, below):
+            assert isinstance(await store.open_session(each, record("session.opened")), Unmet)
+        opened = await store.ask(
+            lambda file: file.execute("SELECT count(*) FROM record WHERE event = 'session.opened'").fetchone()
+        )
+        assert opened == (4,)

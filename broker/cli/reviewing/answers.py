@@ -1,7 +1,15 @@
-"""How answers are printed: tables for people, JSON lines for programs."""
+"""How answers are printed: tables for people, JSON lines and CSV for programs."""
 
+import csv
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from broker.plain_text import plain
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_LONGEST = 32_767
+"""Characters of a cell, as spreadsheets have it."""
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
@@ -15,3 +23,27 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterable[
 def json_line(value: object) -> str:
     # Escaped to ASCII: a line of output stays a line, whatever a name holds.
     return json.dumps(value)
+
+
+def csv_lines(columns: tuple[str, ...], rows: Iterable[Mapping[str, object]]) -> Iterable[str]:
+    """RFC 4180, but for the ends of lines, with a header; a record is one line, whatever stands in it.
+
+    What would be a formula to a spreadsheet gets an apostrophe in front: agents choose names in the log.
+    """
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="")
+    for row in (columns, *([_cell(each.get(column)) for column in columns] for each in rows)):
+        writer.writerow(row)
+        yield written.getvalue()
+        written.seek(0)
+        written.truncate()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # The first sign decides, before it becomes an escape.
+    return ("'" if text.startswith(_FORMULA) else "") + plain(text, _LONGEST)

@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 
 from broker.cli.parser import describe
-from broker.cli.reviewing.answers import json_line, table
-from broker.cli.reviewing.where import MAX_INDEX, time_text, where
+from broker.cli.reviewing import lines
+from broker.cli.reviewing.answers import csv_lines, json_line, table
+from broker.cli.reviewing.where import MAX_INDEX, csv_option, time_text, where
 from broker.errors import Usage
-from broker.plain_text import plain
-from broker.retold import chain, how_to_go_on, why
 from broker.store import history
 
 
@@ -24,6 +23,7 @@ def configure(listing: argparse.ArgumentParser) -> None:
         exits="0 listed, also where there is none; 2 the log cannot be read",
     )
     where(listing)
+    csv_option(listing)
     for name, metavar, what in (
         ("subject", "NAME", "for whom"),
         ("agent", "NAME", "who called"),
@@ -72,25 +72,19 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
         everything=arguments.everything,
     )
     with history.reading(store) as connection:
-        lines = history.list_calls(connection, wanted, limit=arguments.limit)
+        found = history.list_calls(connection, wanted, limit=arguments.limit)
     if arguments.json:
-        for line in lines:
-            print(json_line({"index": line.index, "outcome": line.outcome, "spent": line.spent, **line.body}))
+        for each in found:
+            print(json_line({"index": each.index, "outcome": each.outcome, "spent": each.spent, **each.body}))
         return 0
-    rows = [
-        (
-            plain(str(line.body["time"])),
-            chain(line.body),
-            plain(str(line.body.get("tool", "-"))),  # the event stands beside it
-            plain(line.outcome),
-            plain(why(line.body)),
-            plain(how_to_go_on(line.body)),
-        )
-        for line in lines
-    ]
-    for row in table(("TIME (UTC)", "SUBJECT ← AGENT", "TOOL", "OUTCOME", "RULE OR REASON", "TXN"), rows):
+    if arguments.csv:
+        flat = (lines.flat(each.index, each.body, each.outcome, spent=each.spent) for each in found)
+        for text in csv_lines(lines.COLUMNS, flat):
+            print(text)
+        return 0
+    for row in table(lines.HEADER, [lines.row(each.body, each.outcome) for each in found]):
         print(row)
-    if len(lines) == arguments.limit:
+    if len(found) == arguments.limit:
         sys.stdout.flush()  # whoever reads no further wants no advice
-        print(f"… more: add --before {lines[-1].index}", file=sys.stderr)
+        print(f"… more: add --before {found[-1].index}", file=sys.stderr)
     return 0

@@ -18,11 +18,12 @@ from broker.errors import BrokerError, KeysUnsafe, LogTampered, LogUnavailable, 
 from broker.keys import log_private_key
 from broker.places import places
 from broker.plain_text import plain
+from broker.server.signing import Signing
 from broker.store import history, tree, wholeness
-from broker.store.checkpointer import Checkpointer
 from broker.store.file_format import VERSION
 from broker.store.sqlite import Store
 from broker.tlog_proof import TlogProof, join
+from broker.tools_toml import load
 
 
 def configure(proving: argparse.ArgumentParser) -> None:
@@ -138,12 +139,17 @@ def _sign(arguments: argparse.Namespace, store: Path, key: LogVerifier, index: i
     if store.absolute() != its.store or version != VERSION or private.public_key() != key.key:
         raise Usage(f"no checkpoint in {store} covers record {index} yet: {when}; take the log from there")
 
+    def now_ms() -> int:
+        return time.time_ns() // 1_000_000
+
     async def sign() -> None:
-        async with Store.open(store, origin=key.name, now_ms=lambda: time.time_ns() // 1_000_000) as log:
-            file = its.checkpoint_file
-            await Checkpointer(log=log, key=lambda: private, file=file, every_s=1).checkpoint()
+        async with Store.open(store, origin=key.name, now_ms=now_ms) as log:
+            signing = Signing.of(log, lambda: private, anchors=lambda: anchors, every_s=1, now_ms=now_ms)
+            async with signing.telling():
+                await signing.checkpoint()
 
     try:
+        anchors = load(arguments.config).anchors
         anyio.run(sign)
     except LogTampered:
         raise

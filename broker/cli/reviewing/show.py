@@ -30,19 +30,30 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
     """Print one call."""
     with history.reading(store) as connection:
         events = history.call(connection, history.find_txn(connection, arguments.txn))
+        gone = {
+            each.index: history.erasure_of(connection, each.index)
+            for each in events
+            if each.body.get("erased") is True
+        }
     if arguments.json:
         for event in events:
             print(json_line({"index": event.index, **event.body}))
         return 0
-    for line in story(events):
+    for line in story(events, gone):
         print(line)
     if events[0].body["event"] == "allowed" and not any(event.body["event"] == "ended" for event in events):
         print("  unfinished: the log does not say how this call ended")
     return 0
 
 
-def story(events: Sequence[history.Event]) -> Iterable[str]:
-    """The events of one call, or those that are at hand, for people."""
+def story(
+    events: Sequence[history.Event], gone: Mapping[int, history.Event | None] | None = None
+) -> Iterable[str]:
+    """The events of one call, or those that are at hand, for people.
+
+    Args:
+        gone: the records of which what was kept is erased, each with the record of that, where there is one.
+    """
     first = events[0].body
     yield f"call {plain(str(first.get('txn')))}"
     yield ""
@@ -63,6 +74,16 @@ def story(events: Sequence[history.Event]) -> Iterable[str]:
             "Mapping[str, Any]", arguments if isinstance(arguments, dict) else {}
         ).items():
             yield f"    {plain(name)} = {plain(json.dumps(value, ensure_ascii=False))}"
+        if gone and events[0].index in gone:
+            yield f"    {_erased(gone[events[0].index])}"
         yield ""
     for event in events:
         yield f"  {plain(str(event.body['time']))}  {happened(event.body)}  (record {event.index})"
+
+
+def _erased(erasure: history.Event | None) -> str:
+    """What stands in the place of arguments that were erased."""
+    if erasure is None:
+        return "erased: what was kept of its arguments is gone, and no record here says why"
+    who, why = plain(str(erasure.body.get("by"))), plain(str(erasure.body.get("reason")))
+    return f"erased: what was kept of its arguments, by {who}: {why}  (record {erasure.index})"

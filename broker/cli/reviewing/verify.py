@@ -2,23 +2,29 @@
 
 import argparse
 import json
+import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
 from broker.cli.parser import describe
 from broker.cli.reviewing.keys import key_option, verifier
+from broker.cli.reviewing.memory import Seen, files_of, forgotten, keep, memory_options, recall
 from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.errors import LogTampered, Usage
 from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
-from broker.store import history, wholeness
+from broker.record import timestamp
+from broker.store import history, private_parts, wholeness
+from broker.store.file_format import BESIDE_SINCE
 from broker.store.layout import schema, statements
 
 
@@ -26,8 +32,9 @@ def configure(verifying: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     describe(
         verifying,
-        what="Say whether the log is what was written.\n\n"
-        "Without a checkpoint from elsewhere, a log that was cut or replaced as a whole does not show.",
+        what="Say whether the log is what was written, and grew out of what you verified before.\n\n"
+        "Without a checkpoint from elsewhere, a log that was cut or replaced as a whole does not show; what\n"
+        "you saw of it the last time is one.",
         examples="broker log verify --checkpoint /mnt/elsewhere/broker.checkpoints",
         exits="0 whole, 1 tampered with, and where; 2 it cannot tell",
     )
@@ -45,29 +52,51 @@ def configure(verifying: argparse.ArgumentParser) -> None:
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"
     )
     key_option(verifying)
+    memory_options(verifying)
 
 
 def run(arguments: argparse.Namespace, store: Path) -> int:
     """Print what was found; the exit status."""
     try:
-        found = _verified(arguments, store)
+        found = verified(arguments, store)
     except LogTampered as tampered:  # nothing else can be read of it
-        found = _Found(tampered=[tampered])
+        found = Found(tampered=[tampered])
     if arguments.json:
         print(json.dumps(found.to_json()))
     else:
         for line in found.lines():
             print(line)
+    if not found.tampered:
+        _keep(found)
     return 1 if found.tampered else 0
 
 
+def _keep(found: "Found") -> None:
+    """Remember what was seen, for the next time."""
+    if not found.memory or found.whole is None or found.key is None:
+        return
+    seen = Seen(
+        origin=found.key.name,
+        key=str(found.key),
+        size=found.whole.size,
+        root=found.whole.root.hex(),
+        note=found.newest_note,
+        time=timestamp(time.time_ns() // 1_000_000),
+    )
+    try:
+        keep(found.memory, seen)
+    except OSError as error:
+        print(f"broker log: what was seen cannot be kept: {error}", file=sys.stderr)
+
+
 @dataclass(slots=True, kw_only=True)
-class _Found:
+class Found:
     """What there is to say.
 
     Attributes:
-        signed: the checkpoints that the log's key signed.
-        elsewhere: whether anything was given that does not lie beside the log.
+        signed: the checkpoints that the log's key signed; `newest_note`: the last of them.
+        anchored: how many records, from the first on, something says that does not lie beside the log.
+        seen: what this reviewer saw the last time; `memory`: where that is kept.
         torn: lines of the file of checkpoints at which there is none.
     """
 
@@ -75,9 +104,13 @@ class _Found:
     tampered: list[LogTampered] = field(default_factory=list[LogTampered])
     whole: wholeness.Whole | None = None
     signed: list[Checkpoint] = field(default_factory=list[Checkpoint])
-    elsewhere: bool = False
+    newest_note: str = ""
+    anchored: int = 0
+    seen: Seen | None = None
+    memory: tuple[Path, ...] = ()
     torn: tuple[int, ...] = ()
     witnessed: int = 0
+    private: private_parts.Checked | None = None
 
     @contextmanager
     def finding(self) -> Generator[None]:
@@ -114,11 +147,15 @@ class _Found:
             said["tampered"] = [{"first": each.first, "what": each.message} for each in self.in_order]
         if self.whole is not None:
             said |= {"size": self.whole.size, "root": self.whole.root.hex()}
+            said |= {"not_anchored": max(0, self.whole.size - self.anchored)}
         return said | {
             "signed": self.last_signed,
             "checkpoints": self.count,
             "torn": list(self.torn),
             "witnessed": self.witnessed,
+            "private": 0 if self.private is None else self.private.kept,
+            "erased": 0 if self.private is None else len(self.private.gone),
+            "seen": None if self.seen is None else {"size": self.seen.size, "time": self.seen.time},
         }
 
     def lines(self) -> Iterable[str]:
@@ -133,15 +170,19 @@ class _Found:
         yield f"signed by {self.count} checkpoint(s), the last over {last} records; {size - last} since then"
         if self.witnessed:
             yield f"{self.witnessed} token(s) that backends kept stand where they say"
-        if not self.elsewhere:
-            yield (
-                "no checkpoint from elsewhere was given: "
-                "a log that was cut or replaced as a whole would not show"
-            )
+        if self.private is not None and self.private.gone:
+            yield f"{len(self.private.gone)} private part(s) were erased, and records say so"
+        if self.seen is not None:
+            yield f"it grew out of the {self.seen.size} records that you verified on {self.seen.time}"
+        since = f"{size - self.anchored} record(s) since the last checkpoint from elsewhere"
+        if self.anchored:
+            yield f"{since}: these alone could be cut or changed without notice"
+        else:
+            yield f"{since}, for there is none: a log that was cut or replaced as a whole would not show"
         yield f"key {self.key}"
 
 
-def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
+def verified(arguments: argparse.Namespace, store: Path) -> Found:
     """Whether the log is whole.
 
     What must hold:
@@ -151,11 +192,15 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
     3. Every checkpoint, beside the log and elsewhere, is one of this log and signed by its key.
     4. The records hash to the stored head.
     5. At the size of each checkpoint they hash to its root; a log that is shorter was truncated.
-    6. What backends kept of their tokens stands where the tokens say.
+    6. The roots of subtrees that lie beside them are theirs.
+    7. It grew out of what this reviewer verified before.
+    8. Every private part is the one that its record has the digest of. One that is gone was erased, and a
+       record says so.
+    9. What backends kept of their tokens stands where the tokens say.
     """
     outside, torn = _read_notes(arguments.checkpoint)
     witnesses = _read_witnesses(arguments.witness)
-    found = _Found(elsewhere=bool(outside or witnesses), torn=torn)
+    found = Found(torn=torn)
     with history.reading(store) as connection:
         # 1. Definitions.
         found.tampered += _changed(history.definitions(connection), history.version(connection))
@@ -167,42 +212,81 @@ def _verified(arguments: argparse.Namespace, store: Path) -> _Found:
                 raise LogTampered("the log has no name any more")
         key = found.key = verifier(arguments, origin)
         with found.finding():
-            if origin and origin != key.name:
-                raise LogTampered(f"the log calls itself {origin!r}; the key is that of {key.name!r}")
+            _require_name(origin, key)
         # 3. Signatures.
         with found.finding():
             for size, note in history.checkpoints(connection):
                 with found.finding():
                     found.signed.append(_beside(size, note, key))
+                    found.newest_note = note
+        elsewhere: list[Checkpoint] = []
         for note in outside:
             with found.finding():
-                found.signed.append(open_note(note, key))
+                elsewhere.append(open_note(note, key))
+        found.signed += elsewhere
+        remembered = _recalled(arguments, store, found, key)
         # 4. Records and head.
         head: Head | None = None
         with found.finding():
             head = wholeness.stored_head(connection)
         with found.finding():
             sizes = [each.size for each in found.signed]
-            found.whole = wholeness.hash_records(connection, head, sizes, _progress())
+            sizes += [size for each in remembered for size in (each.size, each.signed[0])]
+            whole = found.whole = wholeness.hash_records(connection, head, sizes, _progress())
             # 5. Roots.
             signed = [(each.size, each.root) for each in found.signed]
-            found.tampered += wholeness.contradictions(found.whole, head, signed)
-        # 6. Witnesses.
+            found.tampered += wholeness.contradictions(whole, head, signed)
+            # 6. Roots of subtrees.
+            found.tampered += _few(list(wholeness.wrong_subtrees(connection, whole)))
+            # 7. The last time.
+            for each in remembered:
+                lost = forgotten(each, key, whole.roots, whole.size)
+                found.tampered += () if lost is None else (lost,)
+        found.seen = max(remembered, key=lambda each: each.size, default=None)
+        anchors = [*(each.size for each in elsewhere), *(each.size for each in remembered)]
+        found.anchored = max(anchors, default=0)
+        # 8. Private parts.
+        with found.finding():
+            found.private = _private(connection)
+            found.tampered += found.private.tampered
+            found.tampered += _gone(connection, found.private)
+        # 9. Witnesses.
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
             found.witnessed = len(witnesses)
-        if arguments.deep:
-            with found.finding():
+        with found.finding():
+            if arguments.deep:
                 history.require_sound(connection)
     return found
 
 
+def _require_name(origin: str, key: LogVerifier) -> None:
+    if origin and origin != key.name:
+        raise LogTampered(f"the log calls itself {origin!r}; the key is that of {key.name!r}")
+
+
+def _recalled(arguments: argparse.Namespace, store: Path, found: Found, key: LogVerifier) -> list[Seen]:
+    """What this reviewer saw of the log before; where that is kept is noted in `found`."""
+    if arguments.no_memory:
+        return []
+    if arguments.memory is not None:
+        found.memory = (arguments.memory,)
+    else:
+        place = store.absolute() if arguments.store is None else None
+        found.memory = files_of(key, place, os.environ)
+    return recall(found.memory)
+
+
+def _few(wrong: list[LogTampered]) -> list[LogTampered]:
+    """Of many, the first and how many."""
+    if len(wrong) > 1:
+        return [LogTampered(f"{wrong[0].message}; and {len(wrong) - 1} more", first=wrong[0].first)]
+    return wrong
+
+
 def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
     """What is not as the SQL of that version makes it."""
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        for statement in statements(schema(version)):
-            fresh.execute(statement)
-        made = _spelled(history.definitions(fresh))
+    made = _made(version)
     there = _spelled(there)
     what = [
         *(f"{name} is missing" for name in made.keys() - there.keys()),
@@ -210,6 +294,14 @@ def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
         *(f"{name} was changed" for name in made.keys() & there.keys() if made[name] != there[name]),
     ]
     return [LogTampered(f"the log's {plain(each)}") for each in sorted(what)]
+
+
+@cache
+def _made(version: int) -> Mapping[str, str]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for statement in statements(schema(version)):
+            fresh.execute(statement)
+        return _spelled(history.definitions(fresh))
 
 
 def _spelled(definitions: Mapping[str, str]) -> dict[str, str]:
@@ -222,6 +314,24 @@ def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
     if signed.size != size:
         raise LogTampered(f"the checkpoint of {signed.size} records is kept as one of {size}")
     return signed
+
+
+def _private(connection: sqlite3.Connection) -> private_parts.Checked:
+    if history.version(connection) < BESIDE_SINCE:
+        return private_parts.Checked(kept=0, gone=frozenset(), tampered=())
+    return private_parts.check(connection)
+
+
+def _gone(connection: sqlite3.Connection, private: private_parts.Checked) -> list[LogTampered]:
+    """Of many, the first and how many."""
+    if not private.gone:
+        return []  # as of every file of an earlier version
+    unexplained = private_parts.unexplained(private.gone, private_parts.erasures(connection))
+    if not unexplained:
+        return []
+    first, more = unexplained[0], len(unexplained) - 1
+    what = f"the private part of record {first} is gone, and no record says that it was erased"
+    return [LogTampered(what + (f"; and {more} more" if more else ""), first=first)]
 
 
 def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[KeptToken]) -> list[LogTampered]:
@@ -239,9 +349,7 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[Kep
         else:
             continue
         denied.append(LogTampered(what, first=each.index))
-    if len(denied) > 1:
-        return [LogTampered(f"{denied[0].message}; and {len(denied) - 1} more", first=denied[0].first)]
-    return denied
+    return _few(denied)
 
 
 def _read(path: Path, what: str) -> str:

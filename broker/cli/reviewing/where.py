@@ -12,12 +12,19 @@ MAX_INDEX = 2**63 - 1
 
 
 def where(parser: argparse.ArgumentParser) -> None:
-    """`--config`, `--store` and `--json`."""
+    """`--config`, `--store` and `--json`, which is called `--jsonl` too: both are one object a line."""
     config_option(parser)
     parser.add_argument(
         "--store", type=Path, metavar="FILE", help="the log's file (default: the one that the config names)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+    parser.add_argument(
+        "--json", "--jsonl", action="store_true", help="one JSON object a line, for programs (JSON Lines)"
+    )
+
+
+def csv_option(parser: argparse.ArgumentParser) -> None:
+    """`--csv`, for what is a table."""
+    parser.add_argument("--csv", action="store_true", help="CSV with a header, safe to open in a spreadsheet")
 
 
 def store_of(arguments: argparse.Namespace) -> Path:

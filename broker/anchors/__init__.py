@@ -1,0 +1,1 @@
+"""Places elsewhere that are told of each checkpoint: one file a kind."""

@@ -1,0 +1,137 @@
+"""`broker log erase`: what was kept of a call's arguments, for good, and with a record of it."""
+
+import argparse
+import os
+import pwd
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from broker.canonical import Json
+from broker.cli.parser import describe
+from broker.cli.reviewing.answers import json_line
+from broker.cli.reviewing.where import time_text, where
+from broker.errors import Usage
+from broker.plain_text import plain
+from broker.record import Record
+from broker.store import erasing, history
+from broker.store.connection import connect
+from broker.store.ledger import Ledger
+
+_LONGEST = 500
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    describe(
+        parser,
+        what="Erase what the log keeps of the arguments of calls, for good.\n\n"
+        "The records stay, and every proof with them; one more says what was erased, by whom and why.\n"
+        "Backups, copies and exports keep theirs. Who did what, for whom and when is not erased.",
+        examples="broker log erase --subject alice --reason 'asked to be forgotten, case 4711' --dry-run\n"
+        "broker log erase --subject alice --before 2026-06-01 --reason 'kept for six months'\n"
+        "broker log erase 01a209f0-a193 --reason 'a password in a free text'",
+        exits="0 erased, or nothing was there; 1 erased, and old pages still lie beside the log, because "
+        "somebody reads it; 2 nothing was erased",
+    )
+    where(parser)
+    parser.add_argument("txn", metavar="TXN", nargs="*", help="ids of calls, or how they begin")
+    parser.add_argument("--subject", metavar="NAME", help="all calls for this subject")
+    parser.add_argument("--issuer", metavar="URL", help="who named the subject, where that is not clear")
+    parser.add_argument(
+        "--before", type=time_text, metavar="TIME", help="only what was recorded before (UTC), as 2026-12-31"
+    )
+    parser.add_argument(
+        "--reason", metavar="TEXT", help="why: it stands in the log for ever; no personal data"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be erased")
+
+
+def run(arguments: argparse.Namespace, store: Path) -> int:
+    """Erase, and print what was erased."""
+    reason = _reason(arguments)
+    with history.reading(store) as connection:
+        wanted = _wanted(arguments, connection)
+        found = erasing.find(connection, wanted) if history.version(connection) >= 3 else []  # noqa: PLR2004
+        in_clear = erasing.in_clear(connection, wanted)
+    if arguments.dry_run:
+        _say(arguments, {"erased": 0, "would_erase": len(found), "in_clear": in_clear})
+        return 0
+    ledger = Ledger(store, connect)
+    ledger.open("")
+    try:
+        said, gone = erasing.erase(ledger, wanted, lambda indexes: _record(indexes, reason))
+        emptied = ledger.empty_wal()
+    finally:
+        ledger.close()
+    _say(arguments, {"erased": len(gone), "records": [*said], "in_clear": in_clear, "emptied": emptied})
+    return 0 if emptied else 1
+
+
+def _reason(arguments: argparse.Namespace) -> str:
+    reason: str = (arguments.reason or "").strip()
+    if not reason and not arguments.dry_run:
+        raise Usage("--reason says why, to whoever reviews the log")
+    if len(reason) > _LONGEST:
+        raise Usage(f"--reason has more than {_LONGEST} characters")
+    return reason
+
+
+def _wanted(arguments: argparse.Namespace, connection: sqlite3.Connection) -> erasing.Wanted:
+    if bool(arguments.txn) == (arguments.subject is not None):
+        raise Usage("name calls by their TXN, or a --subject")
+    if arguments.subject is None:
+        if arguments.issuer is not None:
+            raise Usage("--issuer is for a --subject")
+        txns = tuple(dict.fromkeys(history.find_txn(connection, each) for each in arguments.txn))
+        return erasing.Wanted(txns=txns, before=arguments.before)
+    issuers = erasing.issuers_of(connection, arguments.subject)
+    if arguments.issuer is None and len(issuers) > 1:
+        names = ", ".join(plain(each) for each in issuers)
+        raise Usage(
+            f"{plain(arguments.subject)} is a name that several gave; add --issuer with one of {names}"
+        )
+    return erasing.Wanted(sub=arguments.subject, sub_iss=arguments.issuer, before=arguments.before)
+
+
+def _record(indexes: Sequence[int], reason: str) -> Record:
+    listed: list[Json] = [*indexes]
+    return Record(
+        event="erased",
+        time_ms=time.time_ns() // 1_000_000,
+        fields={"indexes": listed, "by": _user(), "reason": reason},
+    )
+
+
+def _user() -> str:
+    """Of the operating system, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _say(arguments: argparse.Namespace, found: dict[str, Json]) -> None:
+    if arguments.json:
+        print(json_line(found))
+        return
+    if "would_erase" in found:
+        print(f"would erase the private parts of {found['would_erase']} record(s)")
+    else:
+        said = found["records"]
+        where_said = (
+            f"; record {', '.join(map(str, said))} says so" if isinstance(said, list) and said else ""
+        )
+        print(f"erased the private parts of {found['erased']} record(s){where_said}")
+    if found["in_clear"]:
+        print(
+            f"{found['in_clear']} older record(s) have arguments, or a digest of them, in what was hashed:"
+            " that cannot be erased"
+        )
+    if found.get("emptied") is False:
+        print(
+            "old pages still lie beside the log, in its -wal, as somebody reads it: run this again later",
+            file=sys.stderr,
+        )

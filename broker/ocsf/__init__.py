@@ -1,0 +1,1 @@
+"""A record as an event of the Open Cybersecurity Schema Framework."""

@@ -1,0 +1,133 @@
+"""The private parts of records: shown with their record, and held against the digest that it has of them."""
+
+import json
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from broker.canonical import digest
+from broker.errors import LogTampered
+from broker.record import SALT_BYTES
+from broker.store.connection import Connection
+
+Body: TypeAlias = Mapping[str, Any]
+
+ERASED = bytes(SALT_BYTES)
+"""The salt of a private part that was erased. Beside it stands `{}`, padded to the length that there was."""
+
+
+def merged(connection: Connection, index: int, body: Body) -> Body:
+    """The record with its private part; with `erased` in the place of one that is gone.
+
+    Raises:
+        LogTampered: what lies there is not what the record has the digest of.
+    """
+    said = body.get("private_sha256")
+    if said is None:
+        return body
+    row = connection.execute("SELECT salt, body FROM private WHERE idx = ?", (index,)).fetchone()
+    if row is None or row[0] == ERASED:
+        return {**body, "erased": True}
+    salt, text = row
+    if digest(salt + text.encode()) != said:
+        raise _changed(index)
+    return {**body, **cast("Body", json.loads(text))}
+
+
+def erasures(connection: Connection) -> list[tuple[int, Body]]:
+    """Index and body of every record that says that something was erased, in the log's order."""
+    rows = connection.execute(
+        "SELECT idx, body FROM record INDEXED BY record_erased WHERE event = 'erased' ORDER BY idx"
+    ).fetchall()
+    return [(index, json.loads(body)) for index, body in rows]
+
+
+def erasure_of(connection: Connection, index: int) -> tuple[int, Body] | None:
+    """The record that says that the private part of this one was erased."""
+    for place, body in erasures(connection):
+        if index in _indexes(body) and index < place:
+            return place, body
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the private parts come to.
+
+    Attributes:
+        kept: how many lie beside their records, as these say.
+        gone: the indexes of the records whose private part is not there.
+        tampered: what is wrong; not what is gone.
+    """
+
+    kept: int
+    gone: frozenset[int]
+    tampered: tuple[LogTampered, ...]
+
+
+def check(connection: Connection) -> Checked:
+    """Hold every private part against its record.
+
+    1. A part belongs to a record that has a digest of it.
+    2. It hashes to that digest, or it is gone. Whether it may be is for `unexplained` to say.
+    """
+    kept, gone, tampered = 0, set[int](), list[LogTampered]()
+    for index, salt, body, said in _parts(connection):
+        if said is None:
+            tampered.append(
+                LogTampered(f"record {index} has no private part, and one lies there", first=index)
+            )
+        elif salt is None or salt == ERASED:
+            gone.add(index)
+        elif digest(salt + body) != said:
+            tampered.append(_changed(index))
+        else:
+            kept += 1
+    alone = connection.execute(
+        "SELECT idx FROM private WHERE salt <> ? AND NOT EXISTS"
+        " (SELECT 1 FROM record WHERE record.idx = private.idx) ORDER BY idx",
+        (ERASED,),
+    ).fetchall()
+    tampered += [
+        LogTampered(f"a private part of record {index} lies there, and no such record") for (index,) in alone
+    ]
+    return Checked(kept=kept, gone=frozenset(gone), tampered=tuple(tampered))
+
+
+def unexplained(gone: Iterable[int], said: Iterable[tuple[int, Body]]) -> list[int]:
+    """The records whose private part is gone, and of which no later record says that it was erased."""
+    left = set(gone)
+    for place, body in said:
+        left -= {index for index in _indexes(body) if index < place}
+    return sorted(left)
+
+
+def _parts(connection: Connection) -> Generator[tuple[int, bytes | None, bytes, str | None]]:
+    begin = -1
+    while True:
+        # Most records have none: a text is looked for before JSON is read.
+        rows = connection.execute(
+            "SELECT r.idx, p.salt, ifnull(CAST(p.body AS BLOB), x''),"
+            " json_extract(r.body, '$.private_sha256')"
+            " FROM record r LEFT JOIN private p ON p.idx = r.idx"
+            " WHERE r.idx > ? AND (p.idx IS NOT NULL OR (instr(r.body, '\"private_sha256\":')"
+            " AND json_type(r.body, '$.private_sha256') IS NOT NULL)) ORDER BY r.idx LIMIT 4096",
+            (begin,),
+        ).fetchall()
+        if not rows:
+            return
+        yield from rows
+        begin = rows[-1][0]
+
+
+def _indexes(body: Body) -> set[int]:
+    found: object = body.get("indexes")
+    return (
+        {each for each in cast("list[object]", found) if type(each) is int}
+        if isinstance(found, list)
+        else set()
+    )
+
+
+def _changed(index: int) -> LogTampered:
+    return LogTampered(f"the private part of record {index} is not what was written", first=index)

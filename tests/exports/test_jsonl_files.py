@@ -1,0 +1,180 @@
+"""JSONL files: each record once, also after a crash; a new file by size and by day."""
+
+import gzip
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from receivers import Waits, append, exporter, exporting, open_log, until_kept
+from written_log import call, calls
+
+from broker.exporting import JsonlFolder
+from broker.record import Record
+
+pytestmark = pytest.mark.anyio
+
+KEPT: dict[str, Any] = {
+    "arguments": {"order_id": "4711"},
+    "location": "https://orders.example.com/orders/4711",
+}
+DAY_MS = 86_400_000
+
+
+def folder(path: Path, *, max_bytes: int = 64 * 1024**2, compress: bool = False) -> JsonlFolder:
+    return JsonlFolder(folder=str(path / "out"), max_bytes=max_bytes, compress=compress)
+
+
+def files(path: Path) -> list[Path]:
+    return sorted((path / "out").iterdir())
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    told = b""
+    for file in files(path):
+        told += gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    assert not told or told.endswith(b"\n")
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def indexes(path: Path) -> list[int]:
+    return [line["log"]["index"] for line in lines(path)]
+
+
+async def export(
+    path: Path, records: list[Record], count: int, to: JsonlFolder | None = None, **more: Any
+) -> None:
+    async with (
+        open_log(path, records) as store,
+        exporting(exporter(store, path, folder(path) if to is None else to, **more)),
+    ):
+        await until_kept(store, count, more.get("name", "siem"))
+
+
+def forget_cursor(path: Path, following: int) -> None:
+    """As a crash leaves it, between a delivery and its cursor."""
+    with sqlite3.connect(path / "broker.db") as connection:
+        connection.execute("UPDATE exported SET next = ?", (following,))
+    connection.close()
+
+
+async def test_every_record_is_a_line_in_the_order_of_the_log(tmp_path: Path) -> None:
+    await export(tmp_path, calls(10), 20, batch=3)
+    assert indexes(tmp_path) == list(range(20))
+    (file,) = files(tmp_path)
+    assert file.name == "delegations-2026-09-21-000000000000.jsonl"
+
+
+async def test_a_file_that_is_full_is_followed_by_another(tmp_path: Path) -> None:
+    await export(tmp_path, calls(10), 20, folder(tmp_path, max_bytes=1024), batch=7)
+    assert indexes(tmp_path) == list(range(20))
+    assert len(files(tmp_path)) > 3
+    assert all(file.stat().st_size <= 1024 for file in files(tmp_path))
+
+
+async def test_a_day_has_files_of_its_own_and_a_clock_set_back_begins_none(tmp_path: Path) -> None:
+    of_days = [
+        replace(record, time_ms=record.time_ms + days * DAY_MS)
+        for number, days in enumerate((0, 1, 0, 1, 3))
+        for record in call(number)
+    ]
+    await export(tmp_path, of_days, 10)
+    assert [file.name for file in files(tmp_path)] == [
+        "delegations-2026-09-21-000000000000.jsonl",
+        "delegations-2026-09-22-000000000002.jsonl",
+        "delegations-2026-09-24-000000000008.jsonl",
+    ]
+    assert indexes(tmp_path) == list(range(10))
+
+
+async def test_files_that_are_followed_by_another_are_compressed(tmp_path: Path) -> None:
+    await export(tmp_path, calls(10), 20, folder(tmp_path, max_bytes=1024, compress=True))
+    assert indexes(tmp_path) == list(range(20))
+    suffixes = [file.suffix for file in files(tmp_path)]
+    assert suffixes == [".gz"] * (len(suffixes) - 1) + [".jsonl"]
+
+
+@pytest.mark.parametrize("form", ["record", "ocsf"])
+@pytest.mark.parametrize("cut", [0, 1, 40, 10_000])
+async def test_after_a_crash_no_line_is_torn_and_none_is_there_twice(
+    tmp_path: Path, cut: int, form: str
+) -> None:
+    await export(tmp_path, calls(5), 10, form=form)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    # The bytes of the last delivery that the disk did not keep; and of what it kept, nothing was counted.
+    file.write_bytes(whole[: max(0, len(whole) - cut)])
+    forget_cursor(tmp_path, 0)
+    await export(tmp_path, [], 10, form=form)
+    assert b"".join(each.read_bytes() for each in files(tmp_path)) == whole
+
+
+async def test_after_a_crash_the_record_that_is_looked_for_may_be_in_an_older_file(tmp_path: Path) -> None:
+    to = folder(tmp_path, max_bytes=1024, compress=True)
+    await export(tmp_path, calls(10), 20, to)
+    before = lines(tmp_path)
+    files(tmp_path)[-1].write_bytes(b'{"torn')
+    forget_cursor(tmp_path, 0)
+    await export(tmp_path, [], 20, to)
+    assert lines(tmp_path) == before
+
+
+async def test_what_somebody_left_half_compressed_is_done_again(tmp_path: Path) -> None:
+    to = folder(tmp_path, max_bytes=1024)
+    await export(tmp_path, calls(5), 10, to)
+    first = files(tmp_path)[0]
+    first.with_suffix(".jsonl.gz.part").write_bytes(b"half")
+    await export(tmp_path, calls(5), 20, replace(to, compress=True))
+    assert indexes(tmp_path) == list(range(20))
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+async def test_a_folder_holds_one_log_and_says_so_to_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await export(tmp_path, calls(1), 2)
+    (tmp_path / "other").mkdir()
+    waits = Waits()
+    async with (
+        open_log(tmp_path / "other", calls(1)) as store,
+        exporting(exporter(store, tmp_path / "other", folder(tmp_path), waits=waits)),
+    ):
+        await waits.until(1)
+    assert "its folder holds the records of another log" in caplog.text
+    assert indexes(tmp_path) == [0, 1]
+
+
+async def test_a_folder_that_cannot_be_written_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out").write_text("a file in its place")
+    waits = Waits()
+    async with (
+        open_log(tmp_path, calls(1)) as store,
+        exporting(exporter(store, tmp_path, folder(tmp_path), waits=waits)),
+    ):
+        await waits.until(1)
+        (tmp_path / "out").unlink()
+        await until_kept(store, 2)
+        await append(store, calls(1))
+        await until_kept(store, 4)
+    assert "the folder cannot be written" in caplog.text
+    assert indexes(tmp_path) == [0, 1, 2, 3]
+
+
+async def test_arguments_are_exported_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    await export(tmp_path, call(1, **KEPT), 2)
+    told = lines(tmp_path)[0]
+    assert told["withheld"] == ["arguments", "location"]
+    assert "4711" not in json.dumps(told)
+    to = replace(folder(tmp_path), folder=str(tmp_path / "private"))
+    await export(tmp_path, [], 2, to, name="private", private=True)
+    assert '"order_id":"4711"' in next((tmp_path / "private").iterdir()).read_text()
+
+
+async def test_an_ocsf_event_of_arguments_has_none_of_the_beginning_either(tmp_path: Path) -> None:
+    await export(tmp_path, call(1, **KEPT), 2, form="ocsf")
+    assert "4711" not in json.dumps(lines(tmp_path))
+    assert lines(tmp_path)[1]["api"]["operation"] == "orders_get"
