@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-day test lint types bench lock clean
+.PHONY: help demo demo-day screenshots test lint types bench bench-log lock clean
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 # Hashes are checked: what runs here is what was locked.
 .venv/ready: requirements.lock pyproject.toml
@@ -20,6 +20,9 @@ demo: .venv/ready  ## a broker, a backend that verifies its tokens, agents that 
 demo-day: .venv/ready  ## a busy day's log with a misuse in it, for a reviewer to find
 	@$(BIN)/python examples/day/demo_day.py
 
+screenshots: .venv/ready  ## docs/images anew, from the log of a busy day, in Chromium
+	@PICTURES=docs/images $(BIN)/python -m pytest -q tests/review/test_screenshots.py
+
 test: .venv/ready  ## everything that is tested
 	$(BIN)/python -m pytest
 
@@ -33,6 +36,9 @@ types: .venv/ready  ## mypy and pyright, both strict
 
 bench: .venv/ready  ## against the same server that has no broker; prints ratios
 	$(BIN)/python -m benchmarks
+
+bench-log: .venv/ready  ## what a reviewer waits for, on a log of five million records; takes ten minutes, and 5 GB
+	$(BIN)/python -m benchmarks.log_review
 
 lock: .venv/ready  ## write requirements.lock anew, without any index address in it
 	$(BIN)/python -m piptools compile --quiet --extra test --all-build-deps --allow-unsafe --generate-hashes \

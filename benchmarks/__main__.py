@@ -1,6 +1,6 @@
 """`make bench`: everything that docs/speed.md quotes, one part after the other; about ten minutes."""
 
-from benchmarks import calls, core, introspect, log_million, memory, token
+from benchmarks import calls, core, introspect, log_review, memory, token
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     print("\nMemory of `broker serve`\n")
     memory.main()
     print("\nA log of a million records\n")
-    log_million.main()
+    log_review.main(1_000_000)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from broker.canonical import Json
 from broker.chain import Chain, Principal
+from broker.checkpoint import Checkpoint, sign
 from broker.record import Record
 from broker.store.connection import connect
-from broker.store.ledger import Append, Ask, Ledger, body_of, settle
+from broker.store.ledger import Append, Ask, Ledger, body_of, read_head, settle
 from broker.store.protocols import Entry
+from broker.store.subtrees import cover
 
 BEGINS_MS = 1_789_948_800_000  # 2026-09-21T00:00:00Z
 DAYS = 14
@@ -47,6 +51,19 @@ def write(store: Path, count: int) -> int:
         size += len(batch)
     ledger.close()
     return size
+
+
+def sign_all(store: Path, key: Ed25519PrivateKey) -> None:
+    """Keep the roots of all subtrees, as a running broker does, and sign a checkpoint."""
+    connection = connect(store)
+    covered = -1
+    while (now := cover(connection, most=1000)) != covered:
+        covered = now
+    head = read_head(connection)
+    (origin,) = connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
+    note = sign(Checkpoint(origin=origin, size=head.size, root=head.root), key)
+    connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (head.size, note))
+    connection.close()
 
 
 def records(count: int) -> Iterator[Record]:

@@ -289,7 +289,7 @@ class Catalog:
     roles: Mapping[str, Role]
     clients: Mapping[str, Client] = field(default_factory=dict[str, Client])
     tenants: Mapping[str, Tenant] = field(default_factory=dict[str, Tenant])
-    review: ReviewSettings | None = None
     exports: Mapping[str, Export] = field(default_factory=dict[str, Export])
     anchors: Mapping[str, DeclaredAnchor] = field(default_factory=dict[str, DeclaredAnchor])
     witnessed: Mapping[str, WitnessedLog] = field(default_factory=dict[str, WitnessedLog])
+    review: ReviewSettings | None = None

@@ -17,10 +17,10 @@ Every record has `v`, `event` and `time`; the rest depends on the event:
 `restored`         what was revoked by name may open sessions again
 `txn.replaced`     within a call: a workload took another transaction token for the one that it showed
 `catalog.loaded`   the rules that hold from here on, by digest
-`reviewed`         somebody looked at the log on the page for reviewers: `reviewer` (and `reviewer_iss`,
-                   where an issuer says who that is), which `view`, `of` which call, and what was `asked`
 `erased`           the private parts of the records of `indexes` were erased: by whom, and why
 `archived`         the records from `first` to the one before `size` were moved to `file`
+`reviewed`         somebody looked at the log on the page for reviewers: `reviewer` (and `reviewer_iss`,
+                   where an issuer says who that is), which `view`, `of` which call, and what was `asked`
 =================  ==============================================================================
 
 What may be erased later is no part of that: it is the record's *private part*, of which the record has only a
@@ -49,9 +49,9 @@ Event = Literal[
     "restored",
     "txn.replaced",
     "catalog.loaded",
-    "reviewed",
     "erased",
     "archived",
+    "reviewed",
 ]
 Outcome = Literal["returned", "failed", "cancelled", "issued"]
 

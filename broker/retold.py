@@ -14,12 +14,12 @@ def why(body: Mapping[str, Any]) -> str:
         return _named(body)
     if body["event"] == "session.opened" and "parent" in body:
         return _part_of(body)
-    if body["event"] == "reviewed":
-        return _looked(body)
     if body["event"] == "erased":
         return f"of {_count(body)} record(s), by {body.get('by')}: {body.get('reason')}"
     if body["event"] == "archived":
         return f"records {body.get('first')} to before {body.get('size')}, to {body.get('file')}"
+    if body["event"] == "reviewed":
+        return _looked(body)
     return str(body.get("code") or body.get("rule") or body.get("reason") or "")
 
 
@@ -95,12 +95,12 @@ def _of_sessions(body: Mapping[str, Any]) -> str:
             return (
                 f"transaction token for {said('action')} taken by {said('client')}, in the place of another"
             )
-        case "reviewed":
-            return plain(_looked(body), 600)
         case "erased":
             return f"the private parts of {_count(body)} record(s) erased by {said('by')}: {said('reason')}"
         case "archived":
             return f"records {said('first')} to before {said('size')} moved to {said('file')}"
+        case "reviewed":
+            return plain(_looked(body), 600)
         case "revoked" | "restored" as event:
             return f"{event} {plain(_named(body))}"
         case other:

@@ -179,26 +179,6 @@ class ClientSection(Section):
     transaction_tokens: bool = False
 
 
-class ReviewerRuleSection(Section):
-    claim: Text | None = None
-    has: Text | None = None
-    claims: dict[str, Text] | None = None
-    tenant: Text | None = None
-
-
-class ReviewSection(Section):
-    issuer: Text
-    client_id: Text
-    auth: Literal["client_secret_basic", "private_key_jwt", "none"] = "client_secret_basic"
-    secret_file: Text | None = None
-    key_file: Text | None = None
-    scope: list[Text] = []
-    ca_file: Text | None = None
-    algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
-    session: Duration = 8 * 3600
-    reviewers: list[ReviewerRuleSection]
-
-
 class ExportSection(Section):
     kind: Literal["jsonl", "syslog", "webhook", "otlp"]
     format: Form = "record"
@@ -232,6 +212,26 @@ class AnchorSection(Section):
 
 class WitnessedSection(Section):
     key: Text
+
+
+class ReviewerRuleSection(Section):
+    claim: Text | None = None
+    has: Text | None = None
+    claims: dict[str, Text] | None = None
+    tenant: Text | None = None
+
+
+class ReviewSection(Section):
+    issuer: Text
+    client_id: Text
+    auth: Literal["client_secret_basic", "private_key_jwt", "none"] = "client_secret_basic"
+    secret_file: Text | None = None
+    key_file: Text | None = None
+    scope: list[Text] = []
+    ca_file: Text | None = None
+    algorithms: list[Text] = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
+    session: Duration = 8 * 3600
+    reviewers: list[ReviewerRuleSection]
 
 
 SECTIONS: Mapping[str, type[Section]] = {

@@ -118,9 +118,9 @@ class _Reader:
         self._values = Values(self._across, mistakes, folder)
         self._clients = ClientValues(self._across, mistakes, folder)
         self._issuers = IssuerValues(self._across, mistakes, folder)
-        self._review = ReviewValues(self._across, mistakes, folder)
         self._exports = ExportValues(self._across, mistakes, folder)
         self._anchors = AnchorValues(self._across, mistakes, folder)
+        self._review = ReviewValues(self._across, mistakes, folder)
 
     def catalog(self, source: str, file_digest: str) -> Catalog | None:
         self._require_sections()
@@ -152,10 +152,10 @@ class _Reader:
             roles=roles,
             clients=clients,
             tenants=tenants,
-            review=review,
             exports=exports,
             anchors=anchors,
             witnessed=witnessed,
+            review=review,
         )
 
     def _require_sections(self) -> None:

@@ -549,9 +549,9 @@ async def test_the_log_is_not_signed_over_one_that_a_witness_or_a_command_knows_
         with forging(log) as forger:
             forger.delete(3, 4, 5)
             forger.rehash()
-            forger.forget_checkpoints()
             if places == "told":
-                forger.do("DELETE FROM meta WHERE key GLOB 'anchor.*'")
+                forger.forget_checkpoints()
+            forger.do("DELETE FROM checkpoint")
         async with opened(log, anchor) as desk:
             with pytest.raises(LogTampered, match="has 3 records, and a checkpoint was signed over 6"):
                 await desk.signer.checkpoint()
@@ -569,10 +569,12 @@ async def test_a_log_that_was_rewritten_and_grew_is_not_signed_once_the_witness_
             forger.do("UPDATE record SET body = replace(body, 'alice', 'mallory') WHERE idx = 1")
             forger.rehash()
             forger.forget_checkpoints()
-        for _ in range(2):  # not even by a broker that starts: as far as it was shown
+        for grown in (0, 2):  # as long as before; and longer
             async with opened(log, witness_anchor(url)) as desk:
-                await desk.sign(2)
-                with pytest.raises(LogTampered, match="cosigned 6 other records of this log"):
+                await desk.sign(grown)
+                with pytest.raises(
+                    LogTampered, match="cosigned (6 other records of this log|another log of 6)"
+                ):
                     await desk.signer.checkpoint()
         assert witness.size == 6
 

@@ -27,6 +27,16 @@ def test_a_good_file_ends_with_0_and_says_who_may_call_what_on_what_conditions(t
     assert check("--json").stdout == "[]\n"
 
 
+def test_it_says_where_the_log_is_sent_and_what_of_it_is_in_clear(tmp_path: Path) -> None:
+    text = (ROOT / "tools.toml").read_text()
+    text += '[exports.files]\nkind = "jsonl"\nfolder = "out"\n'
+    text += '[exports.siem]\nkind = "syslog"\naddress = "udp://127.0.0.1"\nprivate = true\n'
+    (tmp_path / "tools.toml").write_text(text)
+    said = check(cwd=tmp_path).stdout
+    assert "\nthe log is sent to files\n" in said
+    assert "\nthe log is sent to siem, with arguments in clear\n" in said
+
+
 def test_every_mistake_is_a_line_with_its_place_and_the_end_is_1() -> None:
     path = HOSTILE / "missing-keys-hide-nothing.toml"
     done = check(path)

@@ -239,13 +239,16 @@ COMPLETE = {
     "log index": "log index",
     "log prove": "log prove 01",
     "log exports": "log exports",
+    "log anchors": "log anchors",
+    "log witnessed": "log witnessed",
     "log tiles": "log tiles folder",
     "log verify-proof": "log verify-proof file",
-    "review": "review",
     "log erase": "log erase --subject alice --reason any",
+    "review": "review",
     "keys list": "keys list",
     "keys rotate": "keys rotate",
     "keys publish": "keys publish",
+    "keys witness": "keys witness",
     "keys secret": "keys secret",
 }
 

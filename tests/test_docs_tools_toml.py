@@ -19,6 +19,7 @@ from broker.tools_grammar import (
     ExportSection,
     GrantSection,
     IssuerSection,
+    ReviewSection,
     ToolSection,
     keys_of,
 )
@@ -40,6 +41,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "[clients.NAME]": ClientSection,
     "[exports.NAME]": ExportSection,
     "delegate": DelegateSection,
+    "[review]": ReviewSection,
 }
 
 
@@ -50,7 +52,7 @@ def rows(section: str) -> dict[str, list[str]]:
 
 
 def test_all_snippets_are_one_good_catalog() -> None:
-    assert len(SNIPPETS) == 11
+    assert len(SNIPPETS) == 12
     catalog = parse("\n".join(SNIPPETS).encode(), source="tools.toml", folder=Path("/"))
     assert set(catalog.tools) == {"orders_refund", "stock_get"}
     assert catalog.roles["auditor"].grants[0].until_s == 1893456000

@@ -142,6 +142,12 @@ KINDS: dict[str, tuple[Event, str, Chain | None, dict[str, Json]]] = {
             "action": "a b",
         },
     ),
+    "reviewed": (
+        "reviewed",
+        "",
+        None,
+        {"reviewer": "ann", "reviewer_iss": CORP, "view": "call", "of": "txn-1", "asked": {"tool": "x"}},
+    ),
     "erased": ("erased", "", None, {"indexes": [4, 9], "by": "ann", "reason": "she asked for it"}),
     "archived": (
         "archived",

@@ -155,6 +155,7 @@ class Forger:
 
     def forget_checkpoints(self, beyond: int = -1) -> None:
         self.do("DELETE FROM checkpoint WHERE size > ?", (beyond,))
+        self.do("DELETE FROM meta WHERE key GLOB 'anchor.*'")
 
     def sign_anew(self) -> None:
         """With the log's own key: somebody who has the machine."""

@@ -59,6 +59,7 @@ class Runner:
         self._read = False
         self._unkept = False
         self._compared = False
+        self._size_alone = False
         self._latest: SignedCheckpoint | None = None
         self._failures = 0
         self._hurried = anyio.Event()
@@ -102,7 +103,9 @@ class Runner:
         """Whether there is something to tell that it may be told."""
         if not self._compared or self.denied is not None or self._latest is None:
             return False
-        return self.state.size is None or self._latest.checkpoint.size > self.state.size
+        size, told = self._latest.checkpoint.size, self.state.size
+        # One that said a size and no root may have it of another log: it says so when it is told the same.
+        return told is None or size > told or (self._size_alone and size == told)
 
     async def _try(self) -> bool:
         """Read it back, or tell it; whether that went well."""
@@ -127,7 +130,9 @@ class Runner:
         # One that cannot say itself what it holds: the log keeps what it was told.
         told = self.state.size
         kept = None if told is None else Held(where=f"anchor {self.state.name}", size=told)
-        self.held = await self._anchor.held() or kept
+        own = await self._anchor.held()
+        self._size_alone = own is not None and own.size > 0 and own.root is None
+        self.held = own or kept
         self._read = True
         self.denied = None
 
@@ -140,7 +145,9 @@ class Runner:
             # is of all that the log has by then, and compares.
             self.held = answer
             self._compared = False
+            self._size_alone = True
             return
+        self._size_alone = False
         if answer:
             await self._keeps.cosigned(signed.checkpoint.size, answer)
         self._told(signed.checkpoint.size)

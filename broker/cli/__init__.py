@@ -23,7 +23,7 @@ COMMANDS = {
     "explain": "say why a call would be allowed or refused",
     "log": "read, prove, export and keep the delegation log",
     "review": "show the delegation log as a web page, on this machine",
-    "keys": "list, rotate and publish the signing keys; make a client's secret",
+    "keys": "list, rotate and publish the signing keys; print a witness's; make a client's secret",
 }
 INTERRUPTED = 130
 PIPE_CLOSED = 141

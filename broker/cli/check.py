@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     for tool in catalog.tools:
         if tool not in granted:
             print(f"\nno role may call {tool}")
+    for export in catalog.exports.values():
+        print(f"\nthe log is sent to {export.name}{', with arguments in clear' if export.private else ''}")
     return 0
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from broker.canonical import digest
 from broker.cli.parser import config_option, describe
+from broker.cosignature import Cosigner
 from broker.errors import Usage
 from broker.keys import KeyRing
-from broker.places import places
+from broker.places import places, witness_name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         examples="broker keys list\nbroker keys rotate\nbroker keys publish --to jwks.json",
         exits="0 done, 2 it could not be done",
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|rotate|publish|secret")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="list|rotate|publish|witness|secret"
+    )
 
     listing = actions.add_parser("list", help="every key, and until when something of it may be alive")
     describe(
@@ -53,6 +56,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     publishing.add_argument("--to", type=Path, metavar="FILE", help="this file (default: to stdout)")
 
+    witnessing = actions.add_parser("witness", help="print the key of this broker as a witness")
+    describe(
+        witnessing,
+        what="The key that cosigns other logs' checkpoints, as name+hash+key: what they declare in\n"
+        "[anchors.NAME]. Made where there is none yet.",
+        examples="broker keys witness",
+        exits="0 printed, 2 the keys cannot be used, and why",
+    )
+
     making = actions.add_parser("secret", help="make a secret for an OAuth client")
     describe(
         making,
@@ -64,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     for action in (listing, rotating, making):
         action.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
-    for action in (listing, rotating, publishing):
+    for action in (listing, rotating, publishing, witnessing):
         config_option(action)
 
 
@@ -73,13 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
         _make_secret(as_json=arguments.json)
         return 0
     now_s = int(time.time())
-    ring = KeyRing.open(places(arguments.config).keys, now_s=now_s)
+    its = places(arguments.config)
+    ring = KeyRing.open(its.keys, now_s=now_s)
     match arguments.action:
         case "list":
             _list(ring, now_s, as_json=arguments.json)
         case "rotate":
             new = ring.rotate(now_s=now_s)
             print(json.dumps({"kid": new.kid}) if arguments.json else f"new key {new.kid} signs from now on")
+        case "witness":
+            print(Cosigner(name=witness_name(its.issuer), key=ring.witness_key().public_key()))
         case _:
             _publish(ring, now_s, arguments.to)
     return 0

@@ -26,6 +26,8 @@ ACTIONS = {
     "verify": "is the log what was written?",
     "prove": "write a proof of one call, for somebody who has no access",
     "verify-proof": "does such a proof hold? Needs nothing but the file and the log's key",
+    "anchors": "how far each place elsewhere was told",
+    "witnessed": "the checkpoints of other logs that this broker cosigned",
     "tiles": "cut the tree into files that anybody's tlog tool can audit",
     "erase": "erase what was kept of a call's arguments",
     "exports": "how far each exporter has come",

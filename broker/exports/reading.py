@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from broker.canonical import Json
+from broker.canonical import Json, digest
 from broker.logged import Logged
 from broker.store.history import reading
+from broker.store.private_parts import ERASED
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of the bodies of one batch; a record that is longer is one by itself."""
@@ -19,7 +20,7 @@ _WITHHELD = ("arguments", "location")
 
 _NEXT = "SELECT idx, body FROM record WHERE idx >= ? ORDER BY idx LIMIT ?"
 _BEGIN = "SELECT body FROM record WHERE txn = ? AND event = 'allowed' ORDER BY idx LIMIT 1"
-_PRIVATE = "SELECT body FROM private WHERE idx = ?"
+_PRIVATE = "SELECT salt, body FROM private WHERE idx = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +88,22 @@ def _logged(
         begin = None if found is None else cast("dict[str, Json]", json.loads(found[0]))
     private: Mapping[str, Json] | None = None
     if wanted.private and apart and "private_sha256" in record:
-        found = connection.execute(_PRIVATE, (index,)).fetchone()
-        private = None if found is None else cast("dict[str, Json]", json.loads(found[0]))
+        private = _private(connection, index, record["private_sha256"])
     if not wanted.private:
         record = _without_arguments(record)
         begin = None if begin is None else _without_arguments(begin)
     return Logged(origin=origin, index=index, record=record, begin=begin, private=private)
+
+
+def _private(connection: sqlite3.Connection, index: int, said: Json) -> Mapping[str, Json] | None:
+    """The private part; None where it was erased. One that was changed since is not told."""
+    found = connection.execute(_PRIVATE, (index,)).fetchone()
+    if found is None or found[0] == ERASED:
+        return None
+    salt, text = found
+    if digest(salt + text.encode()) != said:
+        return {"tampered": True}
+    return cast("dict[str, Json]", json.loads(text))
 
 
 def _without_arguments(record: Mapping[str, Json]) -> dict[str, Json]:

@@ -9,7 +9,8 @@ Which class an event becomes (https://schema.ocsf.io):
 `session.opened`, `session.revoked`
 `delegated`                                     Authorize Session (3003)
 `revoked`, `restored`, `catalog.loaded`,        Entity Management (3004)
-`erased`, `archived`, `refused` rules
+`erased`, `archived`, `reviewed`,
+`refused` rules
 ==============================================  =====================================================
 
 The profile `ai_operation` brings `ai_agent`, who calls, and `delegation`: the session whose rights are

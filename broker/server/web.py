@@ -132,8 +132,8 @@ def web(broker: Broker, *, host: str) -> Web:
         now_ms=broker.now_ms,
     )
 
-    review = review_door(broker)
     witness_door = WitnessDoor(broker.witness)
+    review = review_door(broker)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
@@ -167,8 +167,16 @@ def web(broker: Broker, *, host: str) -> Web:
         ],
         lifespan,
     )
-    gates = (mcp_gate, sse_gate, messages_gate, review, *spending.doors, *broker.oauth.values())
-    return Web(app=app, gates=(*gates, witness_door))
+    doors = (
+        mcp_gate,
+        sse_gate,
+        messages_gate,
+        review,
+        *spending.doors,
+        *broker.oauth.values(),
+        witness_door,
+    )
+    return Web(app=app, gates=doors)
 
 
 def transport_security(issuer: str, host: str) -> TransportSecuritySettings:

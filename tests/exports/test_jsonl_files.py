@@ -12,7 +12,8 @@ from receivers import Waits, append, exporter, exporting, open_log, until_kept
 from written_log import call, calls
 
 from broker.exporting import JsonlFolder
-from broker.record import Record
+from broker.record import Private, Record
+from broker.store.connection import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +38,16 @@ def lines(path: Path) -> list[dict[str, Any]]:
         told += gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     assert not told or told.endswith(b"\n")
     return [json.loads(line) for line in told.splitlines()]
+
+
+def of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the one file of a folder."""
+    (file,) = folder.iterdir()
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def private_folder(path: Path, name: str) -> JsonlFolder:
+    return replace(folder(path), folder=str(path / name))
 
 
 def indexes(path: Path) -> list[int]:
@@ -164,14 +175,42 @@ async def test_a_folder_that_cannot_be_written_is_tried_again(
     assert indexes(tmp_path) == [0, 1, 2, 3]
 
 
-async def test_arguments_are_exported_only_where_that_is_asked_for(tmp_path: Path) -> None:
+async def test_the_private_part_of_a_record_is_sent_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    private = Private.of(KEPT, salt=b"0123456789abcdef")
+    record = replace(call(1)[0], private=private)
+    await export(tmp_path, [record], 1)
+    assert "4711" not in json.dumps(lines(tmp_path))
+    await export(tmp_path, [], 1, private_folder(tmp_path, "asked"), name="asked", private=True)
+    (told,) = of(tmp_path / "asked")
+    assert told["private"] == KEPT
+    assert told["private_sha256"] == private.sha256
+
+
+async def test_a_private_part_that_was_erased_or_changed_is_not_sent(tmp_path: Path) -> None:
+    records = [
+        replace(record, private=Private.of(KEPT, salt=b"0123456789abcdef"))
+        for number in range(3)
+        for record in call(number, outcome=None)
+    ]
+    async with open_log(tmp_path, records) as store:
+
+        def change(connection: Connection) -> None:
+            connection.execute("UPDATE private SET salt = ?, body = '{}' WHERE idx = 0", (bytes(16),))
+            connection.execute("UPDATE private SET body = replace(body, '4711', '1234') WHERE idx = 1")
+
+        await store.ask(change)
+    await export(tmp_path, [], 3, private=True)
+    told = lines(tmp_path)
+    assert [line.get("private") for line in told] == [None, {"tampered": True}, KEPT]
+
+
+async def test_arguments_inside_a_record_of_an_earlier_version_are_withheld_just_so(tmp_path: Path) -> None:
     await export(tmp_path, call(1, **KEPT), 2)
     told = lines(tmp_path)[0]
     assert told["withheld"] == ["arguments", "location"]
     assert "4711" not in json.dumps(told)
-    to = replace(folder(tmp_path), folder=str(tmp_path / "private"))
-    await export(tmp_path, [], 2, to, name="private", private=True)
-    assert '"order_id":"4711"' in next((tmp_path / "private").iterdir()).read_text()
+    await export(tmp_path, [], 2, private_folder(tmp_path, "asked"), name="asked", private=True)
+    assert of(tmp_path / "asked")[0]["arguments"] == {"order_id": "4711"}
 
 
 async def test_an_ocsf_event_of_arguments_has_none_of_the_beginning_either(tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from broker.checkpoint import Checkpoint, LogVerifier, open_note, split_notes
+from broker.checkpoint import Checkpoint, LogVerifier, open_note
 from broker.cli.parser import describe
+from broker.cli.reviewing.elsewhere import Cosigned, newest_cosigned, overtold, read_notes, read_text
 from broker.cli.reviewing.keys import key_option, verifier
 from broker.cli.reviewing.memory import Seen, files_of, forgotten, keep, memory_options, recall
 from broker.cli.reviewing.where import MAX_INDEX, where
+from broker.cosignature import Cosigner
 from broker.errors import LogTampered, Usage
 from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
 from broker.record import timestamp
 from broker.store import history, private_parts, wholeness
+from broker.store.anchored import states_of
 from broker.store.file_format import BESIDE_SINCE
 from broker.store.layout import schema, statements
 
@@ -40,7 +43,16 @@ def configure(verifying: argparse.ArgumentParser) -> None:
     )
     where(verifying)
     verifying.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="a file of checkpoints that was kept elsewhere"
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a file of checkpoints that was kept elsewhere, also as lines of syslog",
+    )
+    verifying.add_argument(
+        "--cosigner",
+        action="append",
+        metavar="VKEY",
+        help="a witness's public key: say how far it cosigned the log, and when; can be given several times",
     )
     verifying.add_argument(
         "--witness",
@@ -97,6 +109,7 @@ class Found:
         signed: the checkpoints that the log's key signed; `newest_note`: the last of them.
         anchored: how many records, from the first on, something says that does not lie beside the log.
         seen: what this reviewer saw the last time; `memory`: where that is kept.
+        cosigned: how far each witness that was asked for saw the log.
         torn: lines of the file of checkpoints at which there is none.
     """
 
@@ -111,6 +124,7 @@ class Found:
     torn: tuple[int, ...] = ()
     witnessed: int = 0
     private: private_parts.Checked | None = None
+    cosigned: list[Cosigned] = field(default_factory=list[Cosigned])
 
     @contextmanager
     def finding(self) -> Generator[None]:
@@ -156,6 +170,7 @@ class Found:
             "private": 0 if self.private is None else self.private.kept,
             "erased": 0 if self.private is None else len(self.private.gone),
             "seen": None if self.seen is None else {"size": self.seen.size, "time": self.seen.time},
+            "cosigned": [each.to_json() for each in self.cosigned],
         }
 
     def lines(self) -> Iterable[str]:
@@ -168,6 +183,7 @@ class Found:
         size, last = self.whole.size, self.last_signed
         yield f"whole: {size} records, root {self.whole.root.hex()}"
         yield f"signed by {self.count} checkpoint(s), the last over {last} records; {size - last} since then"
+        yield from map(str, self.cosigned)
         if self.witnessed:
             yield f"{self.witnessed} token(s) that backends kept stand where they say"
         if self.private is not None and self.private.gone:
@@ -197,10 +213,14 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
     8. Every private part is the one that its record has the digest of. One that is gone was erased, and a
        record says so.
     9. What backends kept of their tokens stands where the tokens say.
+    10. No anchor was told of more than there is, by what the log itself keeps of that.
+    11. Cosignatures of the witnesses that were named hold, and each has given one.
     """
-    outside, torn = _read_notes(arguments.checkpoint)
+    outside = read_notes(arguments.checkpoint)
     witnesses = _read_witnesses(arguments.witness)
-    found = Found(torn=torn)
+    cosigners = [Cosigner.parse(each) for each in arguments.cosigner or ()]
+    found = Found(torn=outside.torn)
+    notes: list[tuple[Checkpoint, str]] = []
     with history.reading(store) as connection:
         # 1. Definitions.
         found.tampered += _changed(history.definitions(connection), history.version(connection))
@@ -217,13 +237,14 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         with found.finding():
             for size, note in history.checkpoints(connection):
                 with found.finding():
-                    found.signed.append(_beside(size, note, key))
+                    notes.append((_beside(size, note, key), note))
                     found.newest_note = note
         elsewhere: list[Checkpoint] = []
-        for note in outside:
+        for note in outside.whole:
             with found.finding():
                 elsewhere.append(open_note(note, key))
-        found.signed += elsewhere
+                notes.append((elsewhere[-1], note))
+        found.signed += [checkpoint for checkpoint, _ in notes]
         remembered = _recalled(arguments, store, found, key)
         # 4. Records and head.
         head: Head | None = None
@@ -254,6 +275,13 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         with found.finding():
             found.tampered += _denied(connection, origin, witnesses)
             found.witnessed = len(witnesses)
+        # 10. Anchors.
+        with found.finding():
+            found.tampered += overtold(states_of(connection), found.whole)
+        # 11. Cosignatures.
+        for cosigner in cosigners:
+            with found.finding():
+                found.cosigned += newest_cosigned(cosigner, notes, needed=not found.tampered)
         with found.finding():
             if arguments.deep:
                 history.require_sound(connection)
@@ -352,31 +380,13 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[Kep
     return _few(denied)
 
 
-def _read(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Usage(f"cannot read the {what} in {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise Usage(f"cannot read the {what} in {path}: {error}") from error
-
-
-def _read_notes(path: Path | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    if path is None:
-        return (), ()
-    notes = split_notes(_read(path, "checkpoints"))
-    if not notes.whole:
-        raise Usage(f"{path} holds no whole checkpoint")
-    return notes.whole, notes.torn
-
-
 def _read_witnesses(path: Path | None) -> list[KeptToken]:
     """JSON lines, as `broker log list --everything --json` prints them of a backend's own file of spends,
     or the claims of tokens. Lines without a place in the log say nothing of it."""
     if path is None:
         return []
     found: list[KeptToken] = []
-    for number, line in enumerate(_read(path, "tokens").split("\n"), 1):
+    for number, line in enumerate(read_text(path, "tokens").split("\n"), 1):
         if not line.strip():
             continue
         try:
