@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-day test lint types bench bench-log lock clean
+.PHONY: help demo demo-day screenshots test lint types bench bench-log lock clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -19,6 +19,9 @@ demo: .venv/ready  ## a broker, a backend that verifies its tokens, agents that 
 
 demo-day: .venv/ready  ## a busy day's log with a misuse in it, for a reviewer to find
 	@$(BIN)/python examples/day/demo_day.py
+
+screenshots: .venv/ready  ## docs/images anew, from the log of a busy day, in Chromium
+	@PICTURES=docs/images $(BIN)/python -m pytest -q tests/review/test_screenshots.py
 
 test: .venv/ready  ## everything that is tested
 	$(BIN)/python -m pytest

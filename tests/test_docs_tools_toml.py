@@ -20,6 +20,7 @@ from broker.tools_grammar import (
     ExportSection,
     GrantSection,
     IssuerSection,
+    ReviewSection,
     ToolSection,
     WitnessedSection,
     keys_of,
@@ -44,6 +45,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "delegate": DelegateSection,
     "[anchors.NAME]": AnchorSection,
     "[witnessed.NAME]": WitnessedSection,
+    "[review]": ReviewSection,
 }
 
 
@@ -54,7 +56,7 @@ def rows(section: str) -> dict[str, list[str]]:
 
 
 def test_all_snippets_are_one_good_catalog() -> None:
-    assert len(SNIPPETS) == 13
+    assert len(SNIPPETS) == 14
     catalog = parse("\n".join(SNIPPETS).encode(), source="tools.toml", folder=Path("/"))
     assert set(catalog.tools) == {"orders_refund", "stock_get"}
     assert catalog.roles["auditor"].grants[0].until_s == 1893456000

@@ -1,5 +1,6 @@
 // oidc-provider as somebody else's issuer, in a process of its own, on a free port of loopback.
-// Its first line in: { resources, people: { NAME: { groups } }, service: { secret, scope } }. Out: { issuer, jwks_uri }.
+// Its first line in: { resources, people: { NAME: { groups } }, service: { secret, scope }, review: { redirect_uri,
+// client } where the page for reviewers is a client of it. Out: { issuer, jwks_uri }.
 // Each later line: { do: "publish" | "promote" | "withdraw" }, the three steps of a change of keys. Out: { kids }.
 
 import { createServer } from 'node:http'
@@ -42,7 +43,19 @@ function providerWith(issuer, keys) {
         response_types: ['code'],
         redirect_uris: ['http://127.0.0.1/back'],
       },
+      ...(settings.review
+        ? [
+            {
+              client_id: 'broker-review',
+              grant_types: ['authorization_code'],
+              response_types: ['code'],
+              redirect_uris: [settings.review.redirect_uri],
+              ...settings.review.client,
+            },
+          ]
+        : []),
     ],
+    pkce: { required: () => true },
     claims: { openid: ['sub'], groups: ['groups'] },
     scopes: ['openid', 'groups'],
     // The ID token itself carries the claims: nobody here asks the userinfo endpoint.

@@ -8,9 +8,14 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+import anyio
 import pytest
 from reviewing import BROKER, LIMIT_S, Pages, Reviewing, looks, reviewing
 from written_log import WrittenLog, call, calls, new_log
+
+from broker.errors import LogUnavailable
+from broker.review.index import open_index
+from broker.server.review.asking import Asking, Busy
 
 
 @pytest.fixture
@@ -145,6 +150,76 @@ def test_what_was_looked_at_is_in_the_log_once_for_each_view_and_filter(
         [*BROKER, "log", "verify"], cwd=log.folder, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stdout.startswith("whole: 12 records"), done.stdout
+
+
+def test_a_proof_from_the_page_holds_for_somebody_without_the_log(
+    running: Reviewing, log: WrittenLog, tmp_path: Path
+) -> None:
+    pages = running.pages.login()
+    proof = pages.show("/call/txn-0001.tlog-proof")
+    assert proof.status == 200
+    file = tmp_path / "call.tlog-proof"
+    file.write_text(proof.text)
+    key = re.search(r'"key": "([^"]+)"', pages.show("/integrity.jsonl").text)
+    assert key is not None
+    command = [*BROKER, "log", "verify-proof", str(file), "--key", key[1]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # What no checkpoint covers has no proof yet, and says so.
+    log.write(call(9))
+    assert pages.show("/call/txn-0009.tlog-proof").status == 400
+    assert pages.show("/call/none.tlog-proof").status == 404
+
+
+def test_a_spreadsheet_gets_no_formula_of_an_agent(log: WrittenLog) -> None:
+    formula = '=HYPERLINK("http://evil.example")'
+    log.write(call(9, tool=formula, rule="@SUM(1)"))
+    with reviewing(log.folder) as running:
+        file = running.pages.login().show("/calls.csv").text
+    assert "'=HYPERLINK" in file
+    assert "'@SUM" in file
+    assert not re.search(r'(^|,)"?[=@]', file, re.MULTILINE)
+
+
+def test_a_download_has_every_page_of_the_list(log: WrittenLog) -> None:
+    log.write([record for number in range(10, 1300) for record in call(number)])
+    with reviewing(log.folder) as running:
+        pages = running.pages.login()
+        lines = pages.show("/calls.jsonl").text.splitlines()
+        assert len(lines) == len(set(lines)) == 1294
+        assert len(pages.show("/calls.csv?outcome=refused").text.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "query", ["since=x", "before=x", "before=-1", "outcome=x", "agent=" + "a" * 600, "before=9999"]
+)
+def test_a_filter_that_makes_no_sense_is_said(running: Reviewing, query: str) -> None:
+    answer = running.pages.login().show(f"/?{query}")
+    assert answer.status == 400
+    assert "That cannot be asked" in answer.text
+
+
+def test_a_question_that_takes_too_long_is_stopped_and_says_so(log: WrittenLog) -> None:
+    async def ask() -> None:
+        asking = Asking(log.store, limit_s=0.2)
+        with pytest.raises(Busy, match="takes too long"):
+            await asking(lambda log: log.execute(ENDLESS).fetchone())
+
+    anyio.run(ask)
+
+
+def test_no_question_can_write_to_the_log(log: WrittenLog) -> None:
+    async def ask() -> None:
+        asking = Asking(log.store)
+        with pytest.raises(LogUnavailable):
+            await asking(lambda log: log.execute("DELETE FROM checkpoint").fetchone())
+        with pytest.raises(LogUnavailable, match="readonly"), open_index(log.store) as index:
+            index.connection.execute("DELETE FROM log.checkpoint")
+
+    anyio.run(ask)
+
+
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
 def test_where_a_look_cannot_be_recorded_nothing_is_shown(running: Reviewing, log: WrittenLog) -> None:

@@ -155,6 +155,34 @@ def test_a_reviewer_of_one_tenant_sees_its_records_alone(world: World) -> None:
         file = browser.pages.get(f"/review/{form}").text
         assert "txn-0002" in file
         assert "txn-0001" not in file
+    for question in (
+        "who",
+        "refusals",
+        "unspent",
+        "unfinished",
+        "chains",
+        "search?text=orders",
+        "who?tenant=acme",
+    ):
+        asked = browser.pages.get(f"/review/questions/{question}")
+        assert asked.status == 200, question
+        assert "txn-0001" not in asked.text, question
+        assert "txn-0003" not in asked.text, question
+    for question in (
+        "first-uses", "changed?day=2026-09-20&other=2026-09-21", "leaked?jti=jti-0001", "who?tenant=globex",
+        "below?session=jti-0001",
+    ):  # fmt: skip
+        assert browser.pages.get(f"/review/questions/{question}").status == 400, question
+    assert browser.pages.get("/review/questions/leaked?jti=jti-0002").status == 200
+    who = browser.pages.get("/review/who?agent=support-bot").text
+    assert "support-bot: 1 calls allowed and 0 refused" in who
+    connection = sqlite3.connect(world.log.store)
+    size = connection.execute("SELECT size FROM head").fetchone()[0]
+    theirs = {idx for (idx,) in connection.execute(
+        "SELECT idx FROM record WHERE tenant = 'acme' OR txn = 'txn-0002'").fetchall()}  # fmt: skip
+    connection.close()
+    for index in range(size):
+        assert (browser.pages.get(f"/review/record/{index}").status == 200) is (index in theirs), index
     assert browser.pages.get("/review/?tenant=globex").status == 400
     assert browser.pages.get("/review/calls.jsonl?tenant=globex").status == 400
     everything = browser.pages.get("/review/?everything=1").text

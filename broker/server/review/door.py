@@ -16,7 +16,7 @@ from broker.errors import BrokerError, LogTampered, LogUnavailable, Usage
 from broker.review.index import ReviewIndex
 from broker.server.quiet import where
 from broker.server.review.asking import Asking, Busy
-from broker.server.review.files import File
+from broker.server.review.files import File, Proof
 from broker.server.review.frame import HEADERS, Frame, Page, problem
 from broker.server.review.html import element
 from broker.server.review.login import Login, Told
@@ -44,6 +44,7 @@ class View:
         name: in the record of the look.
         file: how it is downloaded, in pieces; None where it is not.
         over_index, index_file: the same, for what is asked of the index: with it, and with what it lacks.
+        proof: of what is shown, for whoever has no access to the log.
     """
 
     path: str
@@ -52,6 +53,7 @@ class View:
     file: Callable[[Seen], File] | None = None
     over_index: Callable[[Seen, ReviewIndex, str], Page] | None = None
     index_file: Callable[[Seen, ReviewIndex], File] | None = None
+    proof: Callable[[Seen], Proof] | None = None
 
     @property
     def has_file(self) -> bool:
@@ -195,6 +197,9 @@ class ReviewDoor:
             # 5. Recorded.
             name = view.name + (f".{form}" if form else "")
             await self._looks.record(kept, Look(view=name, of=rest or None, asked=query))
+            if (proof := view.proof) is not None and form == "tlog-proof":
+                seen = self._asking(lambda connection: proof(self._seen(connection, kept, query, rest)))
+                return _attached(await seen)
             if form:
                 return await self._download(view, kept, query, rest, form)
             tag = f'"{await self._asking(_state)}"' if view.path == "" else ""
@@ -255,11 +260,11 @@ class ReviewDoor:
     def _view(self, path: str) -> tuple[View, str, str] | None:
         """The view at this path, what follows, and as which file."""
         form = ""
-        for each in ("csv", "jsonl"):
+        for each in ("csv", "jsonl", "tlog-proof"):
             if path.endswith(f".{each}"):
                 path, form = path[: -len(each) - 1], each
         for view in self._views:
-            if form and not view.has_file:
+            if form and not (view.proof if form == "tlog-proof" else view.has_file):
                 continue
             if view.path.endswith("/"):
                 rest = path.removeprefix(view.path)
@@ -345,6 +350,11 @@ class ReviewDoor:
         kind = "text/csv; charset=utf-8; header=present" if form == "csv" else "application/jsonl"
         headers = {"content-disposition": f'attachment; filename="{first.name}.{form}"'}
         return StreamingResponse(pieces(), media_type=kind, headers=headers)
+
+
+def _attached(proof: Proof) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{proof.name}.tlog-proof"'}
+    return Response(proof.text, media_type="text/plain; charset=utf-8", headers=headers)
 
 
 def _told(error: Exception) -> Page:

@@ -45,6 +45,14 @@ class File:
         return text.getvalue().encode()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A proof, which is one text: it has no pieces, and is never a table."""
+
+    name: str
+    text: str
+
+
 def _cell(value: object) -> object:
     """A spreadsheet runs a cell that begins like a formula; an agent chooses its own name."""
     if not isinstance(value, str):

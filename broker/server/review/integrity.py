@@ -2,19 +2,23 @@
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
+from broker.anchoring import AnchorState
 from broker.checkpoint import LogVerifier, open_note
 from broker.errors import LogTampered
 from broker.merkle import Head
+from broker.plain_text import plain
+from broker.record import timestamp
 from broker.server.review.files import File
 from broker.server.review.frame import Page
 from broker.server.review.html import Child, Markup, element, said
 from broker.server.review.seen import Seen
-from broker.store import history, wholeness
+from broker.store import anchored, history, wholeness
 
 _SHOWN = 10
+_MOST_ANCHORS = 32
 
 Verdict: TypeAlias = Literal["holds", "wrong", "unchecked"]
 
@@ -44,6 +48,7 @@ class State:
     checkpoints: int
     archived: int
     witnessed: tuple[tuple[str, int], ...]
+    anchors: tuple[AnchorState, ...]
     key: LogVerifier | None
 
     @property
@@ -94,6 +99,7 @@ def state_of(connection: sqlite3.Connection, key: LogVerifier | None) -> State:
         checkpoints=int(count),
         archived=int(archived),
         witnessed=tuple(witnessed),
+        anchors=tuple(anchored.states_of(connection)[:_MOST_ANCHORS]),
         key=key,
     )
 
@@ -178,8 +184,18 @@ def _facts(state: State) -> Iterable[Markup]:
     yield _fact("Key", element("code", said(str(state.key)) if state.key else "not known here"))
     if state.archived:
         yield _fact("Moved to archives", f"the first {state.archived} records")
+    for anchor in state.anchors:
+        yield _fact(f"Anchor {plain(anchor.name, 60)}", said(_told(anchor, state.head.size), 300))
     for origin, size in state.witnessed:
         yield _fact("Cosigned here", said(f"{origin}, {size} records"))
+
+
+def _told(anchor: AnchorState, size: int) -> str:
+    """How far it was told; what it was not told is said as a number."""
+    when = "" if anchor.told_ms is None else f" at {timestamp(anchor.told_ms)}"
+    told = f"told of {anchor.size} records{when}" if anchor.size is not None else "told of nothing yet"
+    problem = f"; the last try failed: {anchor.problem}" if anchor.problem else ""
+    return f"{anchor.kind}: {told}, {size - (anchor.size or 0)} since then{problem}"
 
 
 def _fact(name: str, value: Child) -> Markup:
@@ -239,6 +255,7 @@ def file(seen: Seen, key: LogVerifier | None) -> File:
                 "since": state.since,
                 "key": None if key is None else str(key),
                 "wrong": state.contradiction or None,
+                "anchors": [asdict(each) for each in state.anchors],
                 "checkpoints": [
                     {"size": each.size, "signature": each.verdict, "note": each.note} for each in state.newest
                 ],

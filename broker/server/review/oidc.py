@@ -25,6 +25,9 @@ from broker.store.protocols import Entry, Log
 FLOW_S = 600
 """How long somebody may take at the provider."""
 
+AT_ONCE = 32
+"""Logins that wait for the provider: anybody can begin one, and each is a request to it."""
+
 _MAX_CODE = 4096
 _FLOW = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
 
@@ -69,6 +72,7 @@ class OidcLogin:
         self._secure = origin.startswith("https:")
         self._cookie = "__Host-review-login" if self._secure else "review-login"
         self.redirect_uri = f"{origin}{base}/callback"
+        self._under_way = 0
 
     async def begin(self, request: Request) -> Told:
         """Send somebody to the provider (OpenID Connect Core §3.1.2.1)."""
@@ -76,10 +80,15 @@ class OidcLogin:
         settings = self._settings()
         if settings is None:
             return self.closed()
+        if self._under_way >= AT_ONCE:
+            return _BUSY
+        self._under_way += 1
         try:
             endpoints = await self._provider.endpoints(settings)
         except Rejected as rejected:
             return problem("You cannot log in now", rejected.message, status=503)
+        finally:
+            self._under_way -= 1
         flow = f"{self._now_ms() // 1000}.{self._new_secret()}"
         challenge = encode_part(sha256(self._made("verifier", flow).encode()).digest())
         query = urlencode(
@@ -117,7 +126,13 @@ class OidcLogin:
 
         Whatever fails from 5 on is a refusal, and in the log. Where all holds, the cookie of the login goes.
         """
-        told = await self._finish(request)
+        if self._under_way >= AT_ONCE:
+            return _BUSY
+        self._under_way += 1
+        try:
+            told = await self._finish(request)
+        finally:
+            self._under_way -= 1
         gone = self._cookie_header("", 0)
         if isinstance(told, Entered):
             return Entered(told.reviewer, (("set-cookie", gone),))
@@ -216,6 +231,9 @@ class OidcLogin:
         if rejected.code in {Code.CREDENTIAL_KEYS_UNAVAILABLE, Code.KEYS_UNSAFE}:
             return problem("You cannot log in now", "The operator finds the reason in the log.", status=503)
         return problem("You may not look at the log", rejected.message, status=403)
+
+
+_BUSY = problem("You cannot log in now", "Too many log in at this moment. Try again.", status=503)
 
 
 def _failed(sentence: str) -> Page:

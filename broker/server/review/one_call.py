@@ -67,6 +67,8 @@ def show(seen: Seen) -> Page:
                 seen.link("JSON lines", seen.of_call(seen.path, ".jsonl"), download=""),
                 " ",
                 seen.link("CSV", seen.of_call(seen.path, ".csv"), download=""),
+                " ",
+                seen.link("Proof", seen.of_call(seen.path, ".tlog-proof"), download=""),
                 class_="downloads",
             ),
         ),
@@ -170,7 +172,7 @@ def _timeline(seen: Seen, events: Sequence[Event]) -> Markup:
                 element("th", seen.when(event.body["time"]), scope="row"),
                 element("td", after, class_="number"),
                 element("td", said(happened(event.body), 600)),
-                element("td", str(event.index), class_="number"),
+                element("td", _number(seen, event.index), class_="number"),
                 class_="bad" if event.body["event"] in {"refused", "replayed"} else None,
             )
         )
@@ -197,6 +199,10 @@ def _timeline(seen: Seen, events: Sequence[Event]) -> Markup:
         ),
         aria_labelledby="events",
     )
+
+
+def _number(seen: Seen, index: int) -> Markup:
+    return seen.link(str(index), seen.address(f"record/{index}"))
 
 
 def _ms(time: object) -> int | None:
@@ -268,8 +274,9 @@ def _records(events: Sequence[Event]) -> Markup:
 def file(seen: Seen) -> File:
     """Every record of one call."""
     events = events_of(seen, seen.path)
+    name = "call-" + "".join(character for character in seen.path[:64] if character.isalnum())
     return File(
-        name="call-" + "".join(character for character in seen.path[:64] if character.isalnum()),
+        name=name.encode("ascii", "ignore").decode(),
         columns=("record", "time", "event", "body"),
         rows=[
             (event.index, event.body["time"], event.body["event"], json.dumps(event.body)) for event in events

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from broker.checkpoint import LogVerifier
-from broker.server.review import calls, integrity, one_call, one_record, over_time, question_pages
+from broker.server.review import calls, integrity, one_call, one_record, over_time, proof, question_pages
 from broker.server.review.door import View
 
 
@@ -13,7 +13,13 @@ def views(*, key: Callable[[], LogVerifier | None]) -> tuple[View, ...]:
     """
     return (
         View(path="", name="calls", show=calls.show, file=calls.file),
-        View(path="call/", name="call", show=one_call.show, file=one_call.file),
+        View(
+            path="call/",
+            name="call",
+            show=one_call.show,
+            file=one_call.file,
+            proof=lambda seen: proof.file(seen, key()),
+        ),
         View(path="record/", name="record", show=one_record.show),
         View(path="who", name="who", over_index=over_time.show, index_file=over_time.file),
         View(path="questions", name="questions", show=question_pages.show_all),
