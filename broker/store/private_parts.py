@@ -65,8 +65,8 @@ class Checked:
     tampered: tuple[LogTampered, ...]
 
 
-def check(connection: Connection) -> Checked:
-    """Hold every private part against its record.
+def check(connection: Connection, *, end: int | None = None) -> Checked:
+    """Hold every private part against its record. An archive has none from `end` on: the log kept them.
 
     1. A part belongs to a record that has a digest of it.
     2. It hashes to that digest, or it is gone. Whether it may be is for `unexplained` to say.
@@ -78,7 +78,8 @@ def check(connection: Connection) -> Checked:
                 LogTampered(f"record {index} has no private part, and one lies there", first=index)
             )
         elif salt is None or salt == ERASED:
-            gone.add(index)
+            if end is None or index < end:
+                gone.add(index)
         elif digest(salt + body) != said:
             tampered.append(_changed(index))
         else:
