@@ -166,6 +166,9 @@ def test_records_that_are_young_or_in_no_checkpoint_stay(log: WrittenLog, said: 
     unsigned.write(calls(150), sign=True)
     unsigned.write(calls(400, lambda number: call(number + 200)))
     assert "before 256" in broker(said, unsigned, *words, "--dry-run")[1]
+    some = (*words, "--dry-run", "--most", "300")
+    assert "before 256" in broker(said, log, *some)[1]
+    assert "before 1280" in broker(said, log, *words, "--dry-run")[1]
     few = new_log(log.folder / "few")
     few.write(calls(100), sign=True)
     status, told = broker(said, few, *words)

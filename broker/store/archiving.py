@@ -65,8 +65,12 @@ class Written:
     tiles: tuple[bytes, ...]
 
 
-def plan(connection: Connection, *, before: str, now_ms: int) -> Plan:
-    """What may be moved of what was recorded before this time.
+MOST = 1024 * WIDTH
+"""Records that one transaction takes out: calls wait meanwhile, and for longer than 5 s none does."""
+
+
+def plan(connection: Connection, *, before: str, now_ms: int, most: int = MOST) -> Plan:
+    """What may be moved of what was recorded before this time, some at once.
 
     1. Whole tiles: their roots, which stay here, prove the rest.
     2. Nothing that a rate still counts, or that belongs to a call under way: `MIN_AGE_MS`.
@@ -83,7 +87,7 @@ def plan(connection: Connection, *, before: str, now_ms: int) -> Plan:
     # 3. Signed.
     (signed,) = connection.execute("SELECT max(size) FROM checkpoint").fetchone()
     # 1. Whole.
-    border = min(size if young is None else young, signed or 0) // WIDTH * WIDTH
+    border = min(size if young is None else young, signed or 0, first + most) // WIDTH * WIDTH
     if border <= first:
         raise Usage(
             f"nothing to move: {WIDTH} records at once are, from record {first} on, where all are older than "

@@ -10,8 +10,8 @@ from pathlib import Path
 from broker.canonical import Json
 from broker.cli.parser import describe
 from broker.cli.reviewing.answers import json_line
-from broker.cli.reviewing.where import time_text, where
 from broker.cli.reviewing.os_user import user
+from broker.cli.reviewing.where import MAX_INDEX, time_text, where
 from broker.errors import LogTampered, LogUnavailable, Usage
 from broker.keys import log_private_key
 from broker.places import places
@@ -20,6 +20,7 @@ from broker.store import archiving, history
 from broker.store.connection import connect
 from broker.store.file_format import VERSION
 from broker.store.ledger import Ledger
+from broker.store.subtrees import WIDTH
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--before", type=time_text, required=True, metavar="TIME", help="what was recorded before (UTC)"
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the new file")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=archiving.MOST,
+        metavar="N",
+        help="how many records at once, while calls wait: a second for 100,000 (default: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
     parser.add_argument(
         "--vacuum",
@@ -48,13 +56,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, store: Path) -> int:
     """Move, and print what was moved."""
+    if not WIDTH <= arguments.most <= MAX_INDEX:
+        raise Usage(f"--most must be at least {WIDTH}: records are moved by so many")
     now_ms = time.time_ns() // 1_000_000
     with history.reading(store) as connection:
         if history.version(connection) != VERSION:
             raise Usage(f"{store} is of an earlier version: a broker brings it up to date when it starts")
         if history.archive_border(connection) is not None:
             raise Usage(f"{store} is an archive")
-        plan = archiving.plan(connection, before=arguments.before, now_ms=now_ms)
+        plan = archiving.plan(connection, before=arguments.before, now_ms=now_ms, most=arguments.most)
     if arguments.dry_run:
         _say(arguments, {"first": plan.first, "size": plan.border, "moved": 0})
         return 0

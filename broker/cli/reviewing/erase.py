@@ -10,8 +10,8 @@ from pathlib import Path
 from broker.canonical import Json
 from broker.cli.parser import describe
 from broker.cli.reviewing.answers import json_line
-from broker.cli.reviewing.where import time_text, where
 from broker.cli.reviewing.os_user import user
+from broker.cli.reviewing.where import time_text, where
 from broker.errors import Usage
 from broker.plain_text import plain
 from broker.record import Record

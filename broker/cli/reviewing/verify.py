@@ -313,11 +313,7 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
             _explain(connection, found, archives)
         # 9. Witnesses.
         with found.finding():
-            first = found.moved[-1].size if found.moved else 0
-            known_tokens = [each for each in witnesses if each.index >= first or each.index in archives.at]
-            found.tampered += _denied(connection, archives, origin, known_tokens)
-            found.witnessed = len(known_tokens)
-            found.uncompared += len(witnesses) - len(known_tokens)
+            found.tampered += _denied(connection, archives, origin, _known(witnesses, found, archives))
         # 10. Anchors.
         with found.finding():
             found.tampered += overtold(states_of(connection), found.whole)
@@ -449,6 +445,15 @@ def _explain(connection: sqlite3.Connection, found: Found, archives: Read) -> No
     first, more = unexplained[0], len(unexplained) - 1
     what = f"the private part of record {first} is gone, and no record says that it was erased"
     found.tampered.append(LogTampered(what + (f"; and {more} more" if more else ""), first=first))
+
+
+def _known(witnesses: Sequence[KeptToken], found: Found, archives: Read) -> list[KeptToken]:
+    """Those whose records are at hand; all are counted."""
+    first = found.moved[-1].size if found.moved else 0
+    known = [each for each in witnesses if each.index >= first or each.index in archives.at]
+    found.witnessed = len(known)
+    found.uncompared += len(witnesses) - len(known)
+    return known
 
 
 def _denied(
