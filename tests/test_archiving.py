@@ -181,7 +181,7 @@ def test_a_broker_that_runs_goes_on_and_signs_what_follows(log: WrittenLog, said
 
     async def go_on() -> None:
         async with Store.open(log.store, origin="any", now_ms=lambda: NOW_MS) as store:
-            signer = Checkpointer(log=store, key=lambda: keys.log_key, file=log.elsewhere, every_s=1)
+            signer = Checkpointer(log=store, key=lambda: keys.log_key, every_s=1)
             assert await signer.checkpoint() == 1400
             await anyio.to_thread.run_sync(archive, said, log, "one.db", 600)
             for number in range(400):
@@ -190,7 +190,7 @@ def test_a_broker_that_runs_goes_on_and_signs_what_follows(log: WrittenLog, said
             assert await signer.checkpoint() == 2201
 
     anyio.run(go_on)
-    found = verified(said, log, "--archive", str(log.folder / "one.db"), "--checkpoint", str(log.elsewhere))
+    found = verified(said, log, "--archive", str(log.folder / "one.db"))
     assert (found["whole"], found["signed"], found["first"]) == (True, 2201, 1024)
     assert broker(said, log, "verify", "--deep")[0] == 0
 
