@@ -35,5 +35,8 @@ def test_erased_words_are_gone_from_the_index_and_its_file(
         assert index.behind == 0
         assert search(index, Wanted(text=ORDER)) == ()
         assert search(index, Wanted(text="ivan"))
+        # One segment: those in which the words stood have been merged, and left them behind.
+        sql = "SELECT count(DISTINCT segid) FROM private_words_idx"
+        assert index.connection.execute(sql).fetchone() == (1,)
     assert ORDER.encode() not in file.read_bytes()
     assert not Path(f"{file}-wal").exists()
