@@ -12,9 +12,10 @@ from broker.cli.parser import describe
 from broker.cli.reviewing.answers import json_line
 from broker.cli.reviewing.os_user import user
 from broker.cli.reviewing.where import time_text, where
-from broker.errors import Usage
+from broker.errors import LogUnavailable, Usage
 from broker.plain_text import plain
 from broker.record import Record
+from broker.review.index import open_index, place_of
 from broker.store import erasing, history
 from broker.store.connection import connect
 from broker.store.ledger import Ledger
@@ -80,8 +81,22 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
         emptied = ledger.empty_wal()
     finally:
         ledger.close()
+    if gone:
+        _forget(store)
     _say(arguments, {"erased": len(gone), "records": [*said], "in_clear": in_clear, "emptied": emptied})
     return 0 if emptied else 1
+
+
+def _forget(store: Path) -> None:
+    """Out of the index for reviewers, too, where there is one: it has the words of what was erased."""
+    path = place_of(store)
+    if not path.exists():
+        return
+    try:
+        with open_index(store) as index:
+            index.catch_up()
+    except LogUnavailable as error:
+        print(f"delete {plain(str(path))}, which has words of it: {error.message}", file=sys.stderr)
 
 
 def _reason(arguments: argparse.Namespace) -> str:
