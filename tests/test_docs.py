@@ -336,7 +336,9 @@ def code(page: Path) -> Iterator[str]:
 def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
     options = {option for parser in PAGES.values() for option in options_of(parser)}
     for span in code(page):
-        for match in re.finditer(r"(?:^|[ $(])broker ([a-z|]+|COMMAND)(?: ([a-z][a-z|-]*))?(.*)", span):
+        for match in re.finditer(
+            r"(?:^|[ $(])broker ([a-z|]+|COMMAND)\b(?!:)(?: ([a-z][a-z|-]*))?(.*)", span
+        ):
             for command in match[1].split("|"):
                 if command == "COMMAND":
                     continue
