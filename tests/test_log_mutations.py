@@ -128,6 +128,7 @@ class Bench:
             checkpoint=self.honest.elsewhere if anchored else None,
             witness=None,
             cosigner=None,
+            archive=None,
             deep=deep,
             key=str(self.key),
             no_memory=True,
