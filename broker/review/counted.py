@@ -2,6 +2,7 @@
 first use of a tool, and how much there was from hour to hour."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from broker.record import timestamp
@@ -18,7 +19,7 @@ from broker.review.answers import (
     Wanted,
 )
 from broker.review.calls import drawn
-from broker.review.conditions import DAY_MS, HOUR_MS, conditions
+from broker.review.conditions import DAY_MS, HOUR_MS, Conditions, conditions
 from broker.review.index import ReviewIndex
 from broker.review.slices import counted, one_by_one
 
@@ -174,27 +175,38 @@ def over_time(index: ReviewIndex, wanted: Wanted = EVERYTHING, *, step: Step = "
         return ()
     length = HOUR_MS if step == "hour" else DAY_MS
     named = [(column, number) for column, number in found.names if column != "outcome"]
-    edges = (found.since_ms, found.until_ms)
     if (
         len(named) <= 1
         and all(column in _HOURLY for column, _ in named)
         and not (found.match or found.under or wanted.before)
-        and all(edge is None or edge % HOUR_MS == 0 for edge in edges)
     ):
-        kind, name = named[0] if named else ("", 0)
-        where = [f"t.kind = '{kind}' AND t.name = {name}"]
-        where += [f"t.outcome = {number}" for column, number in found.names if column == "outcome"]
-        for sign, edge in ((">=", edges[0]), ("<", edges[1])):
-            if edge is not None:
-                where.append(f"t.hour {sign} {edge // HOUR_MS}")
-        sql = (
-            f"SELECT t.hour * {HOUR_MS} / {length}, {PER_OUTCOME} FROM hourly t"
-            f" WHERE {' AND '.join(where)} GROUP BY 1 ORDER BY 1"
-        )
-        return _points(index.connection.execute(sql).fetchall(), length)
-    table = one_by_one(index.connection, found)
+        table = _hour_by_hour(index, wanted, found)
+    else:
+        table = one_by_one(index.connection, found)
     sql = f"SELECT t.time_ms / {length}, {PER_OUTCOME} FROM ({table}) t GROUP BY 1 ORDER BY 1"
     return _points(index.connection.execute(sql, found.values()).fetchall(), length)
+
+
+def _hour_by_hour(index: ReviewIndex, wanted: Wanted, found: Conditions) -> str:
+    """Whole hours as they were counted; what stands before and after them, one by one."""
+    kind, name = next(((column, number) for column, number in found.names if column != "outcome"), ("", 0))
+    where = [f"kind = '{kind}' AND name = {name}"]
+    where += [f"outcome = {number}" for column, number in found.names if column == "outcome"]
+    parts: list[str] = []
+    begin = None if found.since_ms is None else -(-found.since_ms // HOUR_MS)
+    end = None if found.until_ms is None else found.until_ms // HOUR_MS
+    if begin is not None and end is not None and begin >= end:
+        return one_by_one(index.connection, found)
+    if begin is not None:
+        where.append(f"hour >= {begin}")
+        first = replace(wanted, until=timestamp(begin * HOUR_MS))
+        parts.append(one_by_one(index.connection, conditions(index.connection, first)))
+    if end is not None:
+        where.append(f"hour < {end}")
+        last = replace(wanted, since=timestamp(end * HOUR_MS))
+        parts.append(one_by_one(index.connection, conditions(index.connection, last)))
+    whole = f"SELECT hour * {HOUR_MS} AS time_ms, outcome, calls FROM hourly WHERE {' AND '.join(where)}"
+    return " UNION ALL ".join([whole, *(f"SELECT time_ms, outcome, calls FROM ({part})" for part in parts)])
 
 
 def _points(rows: Sequence[Sequence[int]], length: int) -> tuple[Point, ...]:

@@ -39,17 +39,20 @@ def counted(connection: sqlite3.Connection, wanted: Wanted) -> tuple[str, dict[s
 
 
 def one_by_one(connection: sqlite3.Connection, found: Conditions) -> str:
-    """The same columns, of every single call."""
-    words = ""
-    if found.match:
-        words = (
-            " AND c.idx IN (SELECT rowid FROM words WHERE words MATCH :match"
-            " UNION SELECT rowid FROM private_words WHERE private_words MATCH :match)"
-        )
-    return (
+    """The same columns, and `time_ms`, of every single call."""
+    columns = (
         "SELECT c.who AS who, c.tool AS tool, c.backend AS backend, c.outcome AS outcome, c.code AS code,"
         " 1 AS calls, c.idx AS first, c.idx AS last, c.time_ms AS time_ms"
-        f" FROM {found.source(connection)} WHERE {found.sql()}{words}"
+    )
+    if not found.match:
+        return f"{columns} FROM {found.source(connection)} WHERE {found.sql()}"
+    # Read from the words: a list of all records that have one may be as long as the log.
+    return (
+        f"{columns} FROM words CROSS JOIN call c ON c.idx = words.rowid"
+        f" WHERE words MATCH :match AND {found.sql()} UNION ALL"
+        f" {columns} FROM private_words CROSS JOIN call c ON c.idx = private_words.rowid"
+        f" WHERE private_words MATCH :match AND {found.sql()}"
+        " AND NOT EXISTS (SELECT 1 FROM words WHERE words.rowid = c.idx AND words MATCH :match)"
     )
 
 
