@@ -31,7 +31,9 @@ class KeptToken:
     def of(cls, claims: Mapping[str, Any]) -> "KeptToken":
         """Out of a token's claims, or a backend's own record of its spend. Raises ValueError."""
         match claims.get("log"), claims.get("txn"):
-            case {"origin": str(origin), "index": int(index)}, str(txn) if 0 <= index <= _MAX_INDEX:
+            case {"origin": str(origin), "index": int(index)}, str(txn) if (
+                type(index) is int and 0 <= index <= _MAX_INDEX
+            ):
                 says = {name: claims[name] for name in _SAID_ALIKE if name in claims}
                 says |= {name: claims[claim] for claim, name in _SAID_IN_CLAIMS.items() if claim in claims}
                 if isinstance(named := claims.get("sub_id"), dict):

@@ -68,6 +68,8 @@ class AnchorValues(Parts):
     def _kind(self, at: KeyPath, model: AnchorSection) -> str | None:
         """Which of the kinds it is; and no key of another."""
         kinds = [kind for kind in _KINDS if kind in model.model_fields_set]
+        if not kinds and any(self._mistakes.silent((*at, kind)) for kind in _KINDS):
+            return None  # there is one, with a mistake of its own
         if len(kinds) != 1:
             self._mistakes.note(at, f"must have one of {', '.join(_KINDS)}: which place it is")
             return None

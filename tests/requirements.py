@@ -5,6 +5,7 @@ Nothing else is claimed.
 
 from dataclasses import dataclass
 
+ANCHORS = "tests/test_anchors.py::"
 ASSURANCE = "tests/test_assurance.py::"
 AUTHENTICATE = "tests/test_authenticate.py::"
 BAD_INPUT = "tests/server/test_bad_input.py::"
@@ -13,7 +14,6 @@ CANONICAL = "tests/test_canonical.py::"
 CHAIN = "tests/test_chain.py::"
 CHECK = "tests/server/test_check.py::"
 CHECKPOINT = "tests/test_checkpoint.py::"
-CHECKPOINTER = "tests/test_checkpointer.py::"
 COSIGNATURE = "tests/test_cosignature.py::"
 DELEGATION = "tests/test_delegation.py::"
 DELEGATION_LAWS = "tests/test_delegation_laws.py::"
@@ -50,6 +50,7 @@ PEER_INTROSPECTION = "tests/peers/test_oauth_introspection.py::"
 PEER_JSON = "tests/peers/test_json.py::"
 PEER_KIT = "tests/peers/test_oauth_kit.py::"
 PEER_METADATA = "tests/peers/test_oauth_metadata.py::"
+PEER_RSYSLOG = "tests/peers/test_rsyslog.py::"
 PEER_STEP_UP = "tests/peers/test_oauth_step_up.py::"
 PEER_TXN = "tests/peers/test_oauth_txn_token.py::"
 POLICY = "tests/test_policy.py::"
@@ -60,6 +61,9 @@ REQUIREMENTS_TEST = "tests/test_requirements.py::"
 SECRETS = "tests/test_secrets.py::"
 STEP_UP = "tests/server/test_step_up.py::"
 STDIO = "tests/server/test_stdio_process.py::"
+SYSLOG_LINE = "tests/test_syslog_line.py::"
+SYSLOG_OUT = "tests/exports/test_syslog_receivers.py::"
+WEBHOOK_OUT = "tests/exports/test_webhook.py::"
 SWAPS = "tests/server/test_two_sessions.py::"
 TOKEN = "tests/test_token.py::"
 TXN = "tests/test_txn_token.py::"
@@ -67,6 +71,8 @@ TXN_DOOR = "tests/server/oauth/test_token_txn.py::"
 TXN_KIT = "tests/kit/test_txn_tokens.py::"
 VERIFIER = "tests/kit/test_verifier.py::"
 VERIFY = "tests/test_verify.py::"
+WITNESS = "tests/test_witness.py::"
+WITNESS_DOOR = "tests/server/test_witness_door.py::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +461,58 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{ENDPOINT}test_the_metadata_says_what_there_is",
             f"{PEER_EXCHANGE}test_what_the_metadata_says_of_the_token_endpoint_is_what_the_library_used",
         ),
+    ),
+    Clause(
+        "RFC 5424",
+        "6",
+        "A message keeps the grammar, whatever the names in it are.",
+        (
+            f"{SYSLOG_LINE}test_every_kind_of_record_is_a_message_of_the_grammar_and_whole",
+            f"{SYSLOG_LINE}test_no_name_can_end_its_value_or_begin_a_line",
+            f"{PEER_RSYSLOG}test_every_record_is_understood_with_its_structured_data",
+        ),
+    ),
+    Clause(
+        "RFC 5424",
+        "6.1",
+        "A message that is longer than a receiver takes is cut where it may be, and says so.",
+        (f"{SYSLOG_LINE}test_what_is_too_long_says_that_it_was_cut_and_where_the_whole_stands",),
+    ),
+    Clause(
+        "RFC 5425",
+        "4.3",
+        "Over TLS each message is a frame of its own, and the receiver's certificate is verified.",
+        (f"{SYSLOG_OUT}test_over_tls_the_receiver_must_show_a_certificate_that_is_trusted",),
+    ),
+    Clause(
+        "RFC 5426",
+        "3.1",
+        "Over UDP each message is one datagram.",
+        (
+            f"{SYSLOG_OUT}test_each_record_is_a_datagram",
+            f"{PEER_RSYSLOG}test_datagrams_are_understood_as_well",
+        ),
+    ),
+    Clause(
+        "RFC 5612",
+        "2",
+        "Whoever has no private enterprise number uses the one for documentation.",
+        (f"{SYSLOG_LINE}test_an_enterprise_number_of_ones_own_names_the_data",),
+    ),
+    Clause(
+        "RFC 6587",
+        "3.4.1",
+        "Over TCP the length of each message stands in front of it.",
+        (
+            f"{SYSLOG_OUT}test_each_record_is_a_frame_of_its_own_on_one_connection",
+            f"{PEER_RSYSLOG}test_every_record_is_understood_with_its_structured_data",
+        ),
+    ),
+    Clause(
+        "RFC 9110",
+        "10.2.3",
+        "A receiver that says when to come again is left alone until then, an hour at most.",
+        (f"{WEBHOOK_OUT}test_a_receiver_that_asks_for_time_gets_it_within_bounds",),
     ),
     Clause(
         "RFC 6585",
@@ -976,6 +1034,46 @@ REQUIREMENTS: tuple[Clause, ...] = (
             f"{CHECKPOINT}test_we_sign_the_published_note_to_the_letter",
             f"{CHECKPOINT}test_a_note_with_a_character_changed_or_missing_does_not_open",
         ),
+    ),
+    Clause(
+        "C2SP tlog-witness",
+        "",
+        "The broker as a witness answers each request with the status and body that the standard has for it.",
+        (
+            f"{WITNESS}test_the_published_requests_are_answered_as_published",
+            f"{WITNESS}test_the_smallest_trees_are_answered_as_published",
+            f"{WITNESS}test_what_is_not_written_as_the_standard_says_is_no_request",
+            f"{WITNESS}test_more_than_63_lines_of_proof_are_no_request",
+            f"{WITNESS}test_what_others_signed_is_neither_judged_nor_kept",
+            f"{WITNESS_DOOR}test_each_answer_has_the_status_the_type_and_the_body_of_the_standard",
+        ),
+    ),
+    Clause(
+        "C2SP tlog-witness",
+        "",
+        "Of two requests that race, one is kept and the other is told so; no log is rolled back.",
+        (f"{WITNESS}test_of_two_that_race_the_later_is_told_the_size_and_the_log_is_not_rolled_back",),
+    ),
+    Clause(
+        "C2SP tlog-witness",
+        "",
+        "The log's side shows each checkpoint with a proof from the size that the witness has.",
+        (
+            f"{ANCHORS}test_a_witness_is_shown_how_the_log_grew_and_its_cosignature_is_kept_with_the_checkpoint",
+            f"{ANCHORS}test_a_witness_that_another_broker_told_of_more_is_told_again_once_the_log_has_grown",
+            f"{ANCHORS}test_a_cosignature_of_another_key_is_not_kept",
+        ),
+    ),
+    *(
+        Clause(
+            standard, section, says, (f"{ANCHORS}test_a_collector_gets_each_note_as_one_message_of_one_line",)
+        )
+        for standard, section, says in (
+            ("RFC 5424", "§6", "A checkpoint is one syslog message."),
+            ("RFC 5425", "§4", "Over TLS its length in octets stands in front, and the end is said."),
+            ("RFC 5426", "§3.1", "Over UDP it is one datagram."),
+            ("RFC 6587", "§3.4.1", "Over TCP its length in octets stands in front."),
+        )
     ),
     Clause(
         "C2SP tlog-cosignature",

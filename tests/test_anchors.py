@@ -573,7 +573,7 @@ async def test_a_log_that_was_rewritten_and_grew_is_not_signed_once_the_witness_
             async with opened(log, witness_anchor(url)) as desk:
                 await desk.sign(grown)
                 with pytest.raises(
-                    LogTampered, match="cosigned (6 other records of this log|another log of 6)"
+                    LogTampered, match=r"cosigned (6 other records of this log|another log of 6)"
                 ):
                     await desk.signer.checkpoint()
         assert witness.size == 6

@@ -237,6 +237,7 @@ COMPLETE = {
     "log leaked": "log leaked 01",
     "log follow": "log follow",
     "log index": "log index",
+    "log datasette": "log datasette",
     "log prove": "log prove 01",
     "log exports": "log exports",
     "log anchors": "log anchors",

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from broker.schema_rules import MAX_SCHEMAS
 from broker.toml_document import MAX_DEPTH
 from broker.tools_grammar import (
+    AnchorSection,
     BackendSection,
     BrokerSection,
     ClientSection,
@@ -21,6 +22,7 @@ from broker.tools_grammar import (
     IssuerSection,
     ReviewSection,
     ToolSection,
+    WitnessedSection,
     keys_of,
 )
 from broker.tools_toml import MAX_BYTES, parse
@@ -42,6 +44,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "[exports.NAME]": ExportSection,
     "delegate": DelegateSection,
     "[review]": ReviewSection,
+    "[anchors.NAME]": AnchorSection,
+    "[witnessed.NAME]": WitnessedSection,
 }
 
 
@@ -52,7 +56,7 @@ def rows(section: str) -> dict[str, list[str]]:
 
 
 def test_all_snippets_are_one_good_catalog() -> None:
-    assert len(SNIPPETS) == 12
+    assert len(SNIPPETS) == 14
     catalog = parse("\n".join(SNIPPETS).encode(), source="tools.toml", folder=Path("/"))
     assert set(catalog.tools) == {"orders_refund", "stock_get"}
     assert catalog.roles["auditor"].grants[0].until_s == 1893456000

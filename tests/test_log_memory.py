@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from written_log import WrittenLog, call, calls, forging, new_log
 
 from broker.cli import main
+from broker.cosignature import Cosigner, cosign
 
 Said = pytest.CaptureFixture[str]
 
@@ -254,3 +256,16 @@ def test_what_is_anchored_counts_what_was_seen_and_what_came_from_elsewhere(
     assert verify(log, said, *elsewhere)[1]["not_anchored"] == SIZE - 40
     assert verify(log, said, *elsewhere)[1]["not_anchored"] == 0
     assert state.is_dir()
+
+
+def test_what_a_witness_cosigned_is_anchored_wherever_it_lies(log: WrittenLog, said: Said) -> None:
+    """Whoever has the log, and its key, has not the witness's."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+    with forging(log) as forger:
+        (note,) = forger.do("SELECT note FROM checkpoint WHERE size = 40").fetchone()
+        line = cosign(note.rpartition("\n\n")[0] + "\n", "witness.example", key, now_s=1_790_000_000)
+        forger.do("UPDATE checkpoint SET note = ? WHERE size = 40", (note + line,))
+    witness = str(Cosigner(name="witness.example", key=key.public_key()))
+    assert verify(log, said, "--no-memory")[1]["not_anchored"] == SIZE
+    status, found = verify(log, said, "--no-memory", "--cosigner", witness)
+    assert (status, found["not_anchored"]) == (0, SIZE - 40)

@@ -538,7 +538,8 @@ def test_a_token_that_says_anything_else_than_its_record_is_a_contradiction(
     "line",
     ["nonsense", "{", '{"log": 5}', '{"log": {"origin": "x", "index": -1}, "txn": "t"}', "[" * 9000,
      '{"log": {"origin": "x", "index": 1e3}, "txn": "t"}', '{"log": {"origin": "x", "index": 1}}',
-     '{"log": {"origin": "x", "index": 99999999999999999999}, "txn": "t"}', "{}", "5", ""],
+     '{"log": {"origin": "x", "index": 99999999999999999999}, "txn": "t"}',
+     '{"log": {"origin": "x", "index": true}, "txn": "t"}', "{}", "5", ""],
 )  # fmt: skip
 def test_a_file_that_backends_did_not_keep_tells_nothing(log: WrittenLog, said: Said, line: str) -> None:
     path = log.folder / "tokens.jsonl"

@@ -1,6 +1,6 @@
 """The text of a proof: as the specification has it, read in one way only, and worth nothing when changed."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 
 import pytest
@@ -100,6 +100,22 @@ def test_the_checkpoint_of_another_key_or_log_does_not_hold() -> None:
     elsewhere = sign(replace(CHECKPOINT, origin="other.example/log"), KEY)
     with pytest.raises(LogTampered, match="another log"):
         proof(note=elsewhere).verify(VERIFIER)
+
+
+def test_base64_of_another_spelling_is_none_though_it_means_the_same() -> None:
+    """It has bits to spare: two texts that one tool reads and another refuses."""
+    text = proof().text()
+    for line in text.split("\n\n")[0].split("\n")[3:]:
+        spare = (
+            line[:-2]
+            + "BCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/A"[
+                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".index(line[-2])
+            ]
+            + "="
+        )
+        assert b64decode(spare) == b64decode(line)
+        with pytest.raises(ValueError, match="as it is written"):
+            split(text.replace(line, spare))
 
 
 @pytest.mark.parametrize(

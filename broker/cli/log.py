@@ -23,6 +23,7 @@ ACTIONS = {
     "leaked": "what a token could have done, and did",
     "follow": "new records as they come",
     "index": "bring the index up to date from which these are answered",
+    "datasette": "what Datasette has to know of the log",
     "verify": "is the log what was written?",
     "prove": "write a proof of one call, for somebody who has no access",
     "verify-proof": "does such a proof hold? Needs nothing but the file and the log's key",

@@ -11,6 +11,7 @@ import anyio
 from broker.errors import BrokerError, LogUnavailable
 from broker.exporting import Export
 from broker.exports.cursor import Cursor
+from broker.exports.gap import gap
 from broker.exports.reading import Batch, Wanted, read_batch
 from broker.exports.sink import Item, NotDelivered, Sink
 from broker.exports.worker import Worker
@@ -63,8 +64,11 @@ class Exporter:
     _kept: int = field(default=0, init=False)
     _failures: int = field(default=0, init=False)
     _problem: str | None = field(default=None, init=False)
-    _told_at: float = field(default=0.0, init=False)
+    _said: str | None = field(default=None, init=False)
+    _said_at: float = field(default=0.0, init=False)
+    _saying: bool = field(default=False, init=False)
     _lag_told_at: float | None = field(default=None, init=False)
+    _gap_told: int = field(default=-1, init=False)
     _reader: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,26 +163,15 @@ class Exporter:
         batch = read_batch(self.path, self.origin, wanted)
         items = [self._item(logged) for logged in batch.records]
         if batch.first > wanted.next and batch.records:
-            logger.warning(
-                "export %s: records %d to %d are not in the log any more and were not sent",
-                self.export.name, wanted.next, batch.first - 1,
-            )  # fmt: skip
-            items.insert(0, self._item(self._gap(wanted, batch)))
+            last = batch.first - 1
+            items.insert(0, self._item(gap(self.origin, first=wanted.next, last=last, now_ms=self.now_ms())))
+            if last != self._gap_told:
+                self._gap_told = last
+                told = (self.export.name, wanted.next, last)
+                logger.warning(
+                    "export %s: records %d to %d are not in the log any more and were not sent", *told
+                )
         return batch, items
-
-    def _gap(self, wanted: Wanted, batch: Batch) -> Logged:
-        """In the place of records that were moved away before they were sent: a receiver sees that."""
-        return Logged(
-            origin=self.origin,
-            index=batch.first - 1,
-            record={
-                "v": 1,
-                "event": "export.gap",
-                "time": timestamp(self.now_ms()),
-                "first": wanted.next,
-                "last": batch.first - 1,
-            },
-        )
 
     def _item(self, logged: Logged) -> Item:
         if self.export.form == "ocsf":
@@ -203,23 +196,26 @@ class Exporter:
         return longest * (0.5 + self.random() / 2)
 
     async def _trouble(self, problem: str) -> None:
-        now = self.monotonic()
-        if problem == self._problem and now - self._told_at < AGAIN_S:
-            return
-        logger.warning(
-            "export %s: %s; nothing is lost, it waits at record %d", self.export.name, problem, self._next
-        )
-        changed = problem != self._problem
-        self._problem, self._told_at = problem, now
-        if changed:
+        """Each trouble is told once, and again after a while; also where it comes and goes by the batch."""
+        if problem != self._problem:
+            self._problem = problem
             await self._keep_problem(f"{timestamp(self.now_ms())} {problem}")
+        now = self.monotonic()
+        if problem == self._said and now - self._said_at < AGAIN_S:
+            return
+        self._said, self._said_at, self._saying = problem, now, True
+        name = self.export.name
+        logger.warning("export %s: %s; nothing is lost, it waits at record %d", name, problem, self._next)
 
     async def _well(self) -> None:
         self._failures = 0
-        if self._problem is not None:
+        if self._problem is None:
+            return
+        self._problem = None
+        await self._keep_problem(None)
+        if self._saying:
+            self._saying = False
             logger.warning("export %s: goes on", self.export.name)
-            self._problem = None
-            await self._keep_problem(None)
 
     async def _keep_problem(self, problem: str | None) -> None:
         try:

@@ -11,27 +11,36 @@ from pathlib import Path
 from typing import cast
 
 from broker.exporting import JsonlFolder
+from broker.exports.gap import GAP
 from broker.exports.sink import Item, NotDelivered
 from broker.exports.worker import Worker
+from broker.logged import Logged
 
 _NAME = re.compile(r"delegations-(?P<day>\d{4}-\d\d-\d\d)-(?P<first>\d{12,})\.jsonl(?P<gz>\.gz)?")
 _TAIL_BYTES = 64 * 1024
 _PATIENCE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
-    """Of the last line of a folder: which record of which log it is."""
+    """Which record of which log a line is. Two records with one index differ in time or event."""
 
     origin: str
     index: int
+    time: str
+    event: str
+
+    @classmethod
+    def of(cls, logged: Logged) -> "_Place":
+        return cls(logged.origin, logged.index, logged.text("time"), logged.event)
 
 
 class JsonlSink:
     """One folder. A file is named after the day and the index of its first record, so they sort.
 
     1. What a crash cut off, a line without an end, is cut away before anything is added.
-    2. Records that the last line shows to be there are not written again.
+    2. Records that the last line shows to be there are not written again. They must be those that are
+       there: a log of which an older copy was put back has others under the same indexes.
     3. A batch is there when it is synced, and so is the name of a file that is new.
     """
 
@@ -70,6 +79,7 @@ class JsonlSink:
                 "its folder holds the records of another log: name a new folder", why="stopped"
             )
         fresh = [item for item in items if last is None or item.logged.index > last.index]
+        self._require_same(items[: len(items) - len(fresh)])
         # 3.
         for path, lines in self._shared_out(fresh):
             new = not path.exists()
@@ -81,7 +91,29 @@ class JsonlSink:
                 self._sync_folder()
                 self._compress_old()
         if fresh:
-            self._last = _Place(fresh[-1].logged.origin, fresh[-1].logged.index)
+            self._last = _Place.of(fresh[-1].logged)
+
+    def _require_same(self, known: Sequence[Item]) -> None:
+        """The last of those that are there already stands for all: what came before it was told before it."""
+        if not known or known[-1].logged.event == GAP:
+            return
+        place = _Place.of(known[-1].logged)
+        if self._told(place.index) != place:
+            problem = "its folder holds other records than the log: an older copy of the log was put back"
+            raise NotDelivered(problem, why="stopped")
+
+    def _told(self, index: int) -> _Place | None:
+        """What a line of that index says of itself; None where there is none."""
+        for path in reversed(self._files()):
+            if _first_of(path) > index:
+                continue
+            number = f":{index}".encode()
+            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as opened:
+                return next(
+                    (place for line in opened if number in line and (place := _place(line)).index == index),
+                    None,
+                )
+        return None
 
     def _shared_out(self, items: Sequence[Item]) -> Iterator[tuple[Path, list[bytes]]]:
         """Which lines go into which file, in order."""
@@ -150,6 +182,11 @@ def _day_of(path: Path) -> str:
     return "" if found is None else found["day"]
 
 
+def _first_of(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    return 0 if found is None else int(found["first"])
+
+
 def _cut_torn_line(path: Path) -> None:
     with path.open("r+b") as opened:
         end = opened.seek(0, os.SEEK_END)
@@ -192,8 +229,15 @@ def _place(line: bytes) -> _Place:
     try:
         told = cast("dict[str, dict[str, object]]", json.loads(line))
         if "log" in told:
-            return _Place(str(told["log"]["origin"]), int(str(told["log"]["index"])))
-        return _Place(str(told["metadata"]["log_name"]), int(str(told["metadata"]["sequence"])))
+            place, time, event = told["log"], told["time"], told["event"]
+            return _Place(str(place["origin"]), int(str(place["index"])), str(time), str(event))
+        place = told["metadata"]
+        return _Place(
+            str(place["log_name"]),
+            int(str(place["sequence"])),
+            str(place["original_time"]),
+            str(place["event_code"]),
+        )
     except (ValueError, KeyError, TypeError):
         problem = "a file in its folder ends with a line that is no record: name a new folder"
         raise NotDelivered(problem, why="stopped") from None

@@ -13,6 +13,7 @@
 `below`        `below`: a session, and all that was made of it
 `changed`      `changed`: two days held against each other
 `leaked`       `leaked`: one token
+`indexer`      `Indexer`: keeps the index near the end of the log while a broker runs
 `shown`        `shown`: the record itself, read from the log and held against its leaf
 =============  ===================================================================================
 """

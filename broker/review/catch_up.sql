@@ -81,8 +81,8 @@ INSERT INTO reporter
 SELECT (SELECT id FROM name WHERE text = backend), count(*) FROM batch WHERE event = 'spent' GROUP BY backend
 ON CONFLICT DO UPDATE SET spends = spends + excluded.spends;
 
--- 4. Calls of earlier records of which something more is known. The plus keeps SQLite from looking through all
--- calls of an outcome: these few are found by their txn, or jti.
+-- 4. Calls of earlier records of which something more is known. Spelled so that these few are found by their txn,
+-- or jti: left to itself, SQLite looks through all calls.
 INSERT INTO delta
 SELECT n.calls, c.idx, c.time_ms, c.who, c.sub, c.agent, c.tenant, c.tool, c.backend,
     iif(n.calls < 0, c.outcome, e.outcome),
@@ -92,13 +92,16 @@ FROM ending e
 CROSS JOIN call c ON c.txn = e.txn AND +c.outcome < 6
 CROSS JOIN (SELECT -1 AS calls UNION ALL SELECT 1) n;
 
-UPDATE call SET
-    outcome = e.outcome, end_idx = e.idx, status = e.status, duration_ms = e.duration_ms,
-    code = iif(e.code = 0, call.code, e.code)
-FROM ending e WHERE call.txn = e.txn AND +call.outcome < 6;
+UPDATE call SET (outcome, end_idx, status, duration_ms, code) = (
+    SELECT e.outcome, e.idx, e.status, e.duration_ms, iif(e.code = 0, call.code, e.code)
+    FROM ending e WHERE e.txn = call.txn
+)
+WHERE idx IN (SELECT idx FROM delta WHERE calls = -1);
 
-UPDATE call SET spent_idx = coalesce(call.spent_idx, s.spent_idx), replays = call.replays + s.replays
-FROM spending s WHERE call.jti = s.jti AND +call.outcome < 6;
+UPDATE call SET (spent_idx, replays) = (
+    SELECT coalesce(call.spent_idx, s.spent_idx), call.replays + s.replays FROM spending s WHERE s.jti = call.jti
+)
+WHERE idx IN (SELECT c.idx FROM spending s CROSS JOIN call c ON c.jti = s.jti AND +c.outcome < 6);
 
 -- 5. New calls.
 INSERT INTO fresh

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from broker.catalog import Catalog
 from broker.checkpoint import Checkpoint
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Usage
 from broker.store import history
 from broker.store.tree import Tree
 from broker.tiles import Tile, pack_hashes, parse
@@ -88,6 +88,8 @@ class _Tiles:
                 found = await anyio.to_thread.run_sync(
                     _read, Path(settings.store), wanted, limiter=self._reads, abandon_on_cancel=True
                 )
+        except Usage:
+            return _none()  # it was moved to an archive
         except (BrokerError, TimeoutError):
             return _later()
         finally:

@@ -157,6 +157,35 @@ async def test_a_folder_holds_one_log_and_says_so_to_another(
     assert indexes(tmp_path) == [0, 1]
 
 
+@pytest.mark.parametrize("form", ["record", "ocsf"])
+async def test_other_records_under_indexes_that_were_told_are_said_and_nothing_is_passed_over(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await export(tmp_path, calls(2), 4, form=form)
+    older = (tmp_path / "broker.db").read_bytes()
+    await export(tmp_path, calls(3), 10, form=form)
+    told = lines(tmp_path)
+    # An older copy is put back, and grows in another way.
+    (tmp_path / "broker.db").write_bytes(older)
+    waits = Waits()
+    async with (
+        open_log(tmp_path, call(77)) as store,
+        exporting(exporter(store, tmp_path, folder(tmp_path), waits=waits, form=form)),
+    ):
+        await waits.until(1)
+    assert "an older copy of the log was put back" in caplog.text
+    assert lines(tmp_path) == told
+
+
+async def test_everything_sent_again_under_another_name_is_there_once(tmp_path: Path) -> None:
+    to = folder(tmp_path, max_bytes=1024, compress=True)
+    await export(tmp_path, calls(10), 20, to)
+    before = lines(tmp_path)
+    await export(tmp_path, calls(1), 22, to, name="again", batch=3)
+    assert lines(tmp_path)[:20] == before
+    assert indexes(tmp_path) == list(range(22))
+
+
 async def test_a_folder_that_cannot_be_written_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -109,6 +109,7 @@ async def test_a_receiver_that_says_no_is_asked_again_after_a_long_while_and_not
     receiver = HttpReceiver(behaves=[status])
     async with sending(tmp_path, calls(1), receiver, waits=waits) as (store, _):
         await until_kept(store, 2)
+        await waits.until(2)
     assert waits.wanted[0] == 600.0
     assert receiver.indexes() == [0, 1]
     said = [record.getMessage() for record in caplog.records]
@@ -210,7 +211,8 @@ async def test_records_that_were_moved_away_before_they_were_sent_are_named_in_t
         connection.execute("DROP TRIGGER record_no_delete")
         connection.execute("DELETE FROM record WHERE idx < 6")
 
-    async with http_receiver() as receiver, open_log(tmp_path, calls(5)) as store:
+    receiver = HttpReceiver(behaves=[503, 503])
+    async with http_receiver(receiver), open_log(tmp_path, calls(5)) as store:
         await store.ask(archive)
         async with exporting(exporter(store, tmp_path, webhook(receiver.url))):
             await until_kept(store, 10)
@@ -218,7 +220,7 @@ async def test_records_that_were_moved_away_before_they_were_sent_are_named_in_t
     assert lines[0]["event"] == "export.gap"
     assert (lines[0]["first"], lines[0]["last"]) == (0, 5)
     assert [line["log"]["index"] for line in lines[1:]] == [6, 7, 8, 9]
-    assert "records 0 to 5 are not in the log any more and were not sent" in caplog.text
+    assert caplog.text.count("records 0 to 5 are not in the log any more and were not sent") == 1
 
 
 async def test_what_is_signed_is_what_another_library_verifies(tmp_path: Path) -> None:
@@ -316,6 +318,18 @@ async def test_a_defect_in_one_exporter_is_its_own_and_is_said_by_its_name_alone
             await waits.until(1)
     assert "a defect: RuntimeError" in caplog.text
     assert "s3cr3t" not in caplog.text
+
+
+async def test_trouble_that_comes_and_goes_with_each_batch_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = HttpReceiver(behaves=[503, 200] * 10)
+    async with sending(tmp_path, calls(10), receiver, batch=2) as (store, _):
+        await until_kept(store, 20)
+    assert [record.getMessage() for record in caplog.records] == [
+        "export siem: the receiver answered with status 503; nothing is lost, it waits at record 0",
+        "export siem: goes on",
+    ]
 
 
 async def test_far_behind_is_said_once_and_not_at_each_batch(

@@ -78,7 +78,7 @@ async def told(folder: Path, count: int) -> list[dict[str, Any]]:
 
 
 def _understood(line: str) -> dict[str, Any]:
-    message = json.loads(line)
+    message: dict[str, Any] = json.loads(line)
     message["data"] = json.loads(message["data"])["delegation@32473"]
     return message
 

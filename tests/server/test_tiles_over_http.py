@@ -150,18 +150,40 @@ async def test_a_log_that_cannot_be_read_is_said_to_be_away_and_nothing_of_why(t
         assert (await http.get("/log/tile/0/000")).status_code == 503
 
 
-async def test_roots_that_are_not_stored_yet_are_computed_as_far_as_is_cheap(
-    log: WrittenLog, tmp_path: Path
-) -> None:
-    copy = WrittenLog(folder=tmp_path)
-    copy.elsewhere.parent.mkdir()
+def copy_of(log: WrittenLog, folder: Path) -> WrittenLog:
+    copy = new_log(folder / "copy")
     copy.elsewhere.write_text(log.elsewhere.read_text())
     copy.store.write_bytes(log.store.read_bytes())
+    return copy
+
+
+async def test_roots_that_are_not_stored_yet_are_computed_as_far_as_is_cheap(
+    log: WrittenLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_of(log, tmp_path)
     async with client(copy) as http:
         stored = (await http.get("/log/tile/1/000.p/2")).content
         with forging(copy) as forger:
             forger.do("DELETE FROM subtree")
         assert (await http.get("/log/tile/1/000.p/2")).content == stored
+        # One that asks for the top of a long log, brought up to date just now, would read all of it.
+        monkeypatch.setattr("broker.server.tiles._MAX_TILES", 2)
+        assert (await http.get("/log/tile/1/000.p/2")).status_code == 503
+
+
+async def test_leaves_that_were_archived_are_not_there_and_the_tree_above_them_is(
+    log: WrittenLog, tmp_path: Path
+) -> None:
+    copy = copy_of(log, tmp_path)
+    async with client(copy) as http:
+        above = (await http.get("/log/tile/1/000.p/2")).content
+        with forging(copy) as forger:
+            forger.delete(*range(256))
+            forger.do("INSERT INTO archived VALUES (256, 0, 'old.db', 'note')")
+            forger.do("INSERT OR IGNORE INTO subtree VALUES (1, 0, ?)", (above[:32],))
+        assert (await http.get("/log/tile/0/000")).status_code == 404
+        assert (await http.get("/log/tile/0/001")).status_code == 200
+        assert (await http.get("/log/tile/1/000.p/2")).content == above
 
 
 async def test_a_running_broker_serves_what_it_signs(place: Place, serve: Callable[..., Served]) -> None:

@@ -6,21 +6,22 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeAlias
 
 from broker.checkpoint import Checkpoint, LogVerifier, open_note
 from broker.cli.parser import describe
-from broker.cli.reviewing.elsewhere import Cosigned, newest_cosigned, overtold, read_notes, read_text
+from broker.cli.reviewing.definitions import changed
+from broker.cli.reviewing.elsewhere import Cosigned, newest_cosigned, overtold, read_notes
 from broker.cli.reviewing.keys import key_option, verifier
 from broker.cli.reviewing.memory import Seen, files_of, forgotten, keep, memory_options, recall
+from broker.cli.reviewing.tokens import read_tokens
 from broker.cli.reviewing.where import MAX_INDEX, where
 from broker.cosignature import Cosigner
-from broker.errors import LogTampered, Usage
+from broker.errors import LogTampered
 from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
@@ -28,7 +29,6 @@ from broker.record import timestamp
 from broker.store import history, private_parts, wholeness
 from broker.store.anchored import states_of
 from broker.store.file_format import BESIDE_SINCE
-from broker.store.layout import schema, statements
 
 
 def configure(verifying: argparse.ArgumentParser) -> None:
@@ -152,6 +152,11 @@ class Found:
     def last_signed(self) -> int:
         return max((each.size for each in self.signed), default=0)
 
+    @property
+    def not_anchored(self) -> int:
+        """How many records could be cut or changed, hashes too, without anybody noticing."""
+        return 0 if self.whole is None else max(0, self.whole.size - self.anchored)
+
     def to_json(self) -> dict[str, object]:
         said: dict[str, object] = {
             "whole": not self.tampered,
@@ -161,7 +166,7 @@ class Found:
             said["tampered"] = [{"first": each.first, "what": each.message} for each in self.in_order]
         if self.whole is not None:
             said |= {"size": self.whole.size, "root": self.whole.root.hex()}
-            said |= {"not_anchored": max(0, self.whole.size - self.anchored)}
+            said |= {"not_anchored": self.not_anchored}
         return said | {
             "signed": self.last_signed,
             "checkpoints": self.count,
@@ -190,7 +195,7 @@ class Found:
             yield f"{len(self.private.gone)} private part(s) were erased, and records say so"
         if self.seen is not None:
             yield f"it grew out of the {self.seen.size} records that you verified on {self.seen.time}"
-        since = f"{size - self.anchored} record(s) since the last checkpoint from elsewhere"
+        since = f"{self.not_anchored} record(s) since the last checkpoint from elsewhere"
         if self.anchored:
             yield f"{since}: these alone could be cut or changed without notice"
         else:
@@ -217,13 +222,12 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
     11. Cosignatures of the witnesses that were named hold, and each has given one.
     """
     outside = read_notes(arguments.checkpoint)
-    witnesses = _read_witnesses(arguments.witness)
+    witnesses = read_tokens(arguments.witness)
     cosigners = [Cosigner.parse(each) for each in arguments.cosigner or ()]
     found = Found(torn=outside.torn)
-    notes: list[tuple[Checkpoint, str]] = []
     with history.reading(store) as connection:
         # 1. Definitions.
-        found.tampered += _changed(history.definitions(connection), history.version(connection))
+        found.tampered += changed(history.definitions(connection), history.version(connection))
         # 2. The name.
         origin = ""
         with found.finding():
@@ -234,17 +238,9 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         with found.finding():
             _require_name(origin, key)
         # 3. Signatures.
-        with found.finding():
-            for size, note in history.checkpoints(connection):
-                with found.finding():
-                    notes.append((_beside(size, note, key), note))
-                    found.newest_note = note
-        elsewhere: list[Checkpoint] = []
-        for note in outside.whole:
-            with found.finding():
-                elsewhere.append(open_note(note, key))
-                notes.append((elsewhere[-1], note))
-        found.signed += [checkpoint for checkpoint, _ in notes]
+        beside, elsewhere = _signed(connection, outside.whole, key, found)
+        found.signed += [checkpoint for checkpoint, _ in (*beside, *elsewhere)]
+        found.newest_note = beside[-1][1] if beside else ""
         remembered = _recalled(arguments, store, found, key)
         # 4. Records and head.
         head: Head | None = None
@@ -264,8 +260,7 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
                 lost = forgotten(each, key, whole.roots, whole.size)
                 found.tampered += () if lost is None else (lost,)
         found.seen = max(remembered, key=lambda each: each.size, default=None)
-        anchors = [*(each.size for each in elsewhere), *(each.size for each in remembered)]
-        found.anchored = max(anchors, default=0)
+        anchors = [*(checkpoint.size for checkpoint, _ in elsewhere), *(each.size for each in remembered)]
         # 8. Private parts.
         with found.finding():
             found.private = _private(connection)
@@ -281,11 +276,33 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         # 11. Cosignatures.
         for cosigner in cosigners:
             with found.finding():
+                notes = (*beside, *elsewhere)
                 found.cosigned += newest_cosigned(cosigner, notes, needed=not found.tampered)
+        # A witness's signature is not to be had by whoever has the log, wherever it lies.
+        found.anchored = max([*anchors, *(each.size for each in found.cosigned)], default=0)
         with found.finding():
             if arguments.deep:
                 history.require_sound(connection)
     return found
+
+
+_Notes: TypeAlias = list[tuple[Checkpoint, str]]
+
+
+def _signed(
+    connection: sqlite3.Connection, outside: Sequence[str], key: LogVerifier, found: Found
+) -> tuple[_Notes, _Notes]:
+    """The checkpoints that hold, with their notes: those beside the log, and those from elsewhere."""
+    beside: _Notes = []
+    elsewhere: _Notes = []
+    with found.finding():
+        for size, note in history.checkpoints(connection):
+            with found.finding():
+                beside.append((_beside(size, note, key), note))
+    for note in outside:
+        with found.finding():
+            elsewhere.append((open_note(note, key), note))
+    return beside, elsewhere
 
 
 def _require_name(origin: str, key: LogVerifier) -> None:
@@ -310,31 +327,6 @@ def _few(wrong: list[LogTampered]) -> list[LogTampered]:
     if len(wrong) > 1:
         return [LogTampered(f"{wrong[0].message}; and {len(wrong) - 1} more", first=wrong[0].first)]
     return wrong
-
-
-def _changed(there: Mapping[str, str], version: int) -> list[LogTampered]:
-    """What is not as the SQL of that version makes it."""
-    made = _made(version)
-    there = _spelled(there)
-    what = [
-        *(f"{name} is missing" for name in made.keys() - there.keys()),
-        *(f"{name} was added" for name in there.keys() - made.keys()),
-        *(f"{name} was changed" for name in made.keys() & there.keys() if made[name] != there[name]),
-    ]
-    return [LogTampered(f"the log's {plain(each)}") for each in sorted(what)]
-
-
-@cache
-def _made(version: int) -> Mapping[str, str]:
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        for statement in statements(schema(version)):
-            fresh.execute(statement)
-        return _spelled(history.definitions(fresh))
-
-
-def _spelled(definitions: Mapping[str, str]) -> dict[str, str]:
-    """Without the blanks: SQLite adds a column to an older file's table in a spelling of its own."""
-    return {name: "".join(sql.split()) for name, sql in definitions.items()}
 
 
 def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
@@ -378,31 +370,6 @@ def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[Kep
             continue
         denied.append(LogTampered(what, first=each.index))
     return _few(denied)
-
-
-def _read_witnesses(path: Path | None) -> list[KeptToken]:
-    """JSON lines, as `broker log list --everything --json` prints them of a backend's own file of spends,
-    or the claims of tokens. Lines without a place in the log say nothing of it."""
-    if path is None:
-        return []
-    found: list[KeptToken] = []
-    for number, line in enumerate(read_text(path, "tokens").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            parsed: object = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise Usage(f"line {number} of {path} is not JSON") from error
-        claims = cast("Mapping[str, Any]", parsed if isinstance(parsed, dict) else {})
-        if claims.get("log") is None:
-            continue
-        try:
-            found.append(KeptToken.of(claims))
-        except ValueError as error:
-            raise Usage(f"line {number} of {path} is not what a backend keeps of a token") from error
-    if not found:
-        raise Usage(f"{path} names no place in a log")
-    return found
 
 
 def _progress() -> Callable[[int, int], None] | None:

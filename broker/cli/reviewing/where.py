@@ -11,15 +11,16 @@ from broker.places import places
 MAX_INDEX = 2**63 - 1
 
 
-def where(parser: argparse.ArgumentParser) -> None:
+def where(parser: argparse.ArgumentParser, *, json_too: bool = True) -> None:
     """`--config`, `--store` and `--json`, which is called `--jsonl` too: both are one object a line."""
     config_option(parser)
     parser.add_argument(
         "--store", type=Path, metavar="FILE", help="the log's file (default: the one that the config names)"
     )
-    parser.add_argument(
-        "--json", "--jsonl", action="store_true", help="one JSON object a line, for programs (JSON Lines)"
-    )
+    if json_too:
+        parser.add_argument(
+            "--json", "--jsonl", action="store_true", help="one JSON object a line, for programs (JSON Lines)"
+        )
 
 
 def csv_option(parser: argparse.ArgumentParser) -> None:
