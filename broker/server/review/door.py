@@ -9,7 +9,7 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from broker.errors import BrokerError, LogTampered, LogUnavailable, Usage
@@ -45,6 +45,7 @@ class View:
         file: how it is downloaded, in pieces; None where it is not.
         over_index, index_file: the same, for what is asked of the index: with it, and with what it lacks.
         proof: of what is shown, for whoever has no access to the log.
+        elsewhere: where a query is better answered, behind the base.
     """
 
     path: str
@@ -54,6 +55,7 @@ class View:
     over_index: Callable[[Seen, ReviewIndex, str], Page] | None = None
     index_file: Callable[[Seen, ReviewIndex], File] | None = None
     proof: Callable[[Seen], Proof] | None = None
+    elsewhere: Callable[[Mapping[str, str]], str | None] = lambda _: None
 
     @property
     def has_file(self) -> bool:
@@ -193,6 +195,8 @@ class ReviewDoor:
             return self._page(problem("Not found", "There is no such page.", status=404), kept)
         view, rest, form = found
         query = {name: value for name, value in request.query_params.items() if name != "form"}
+        if not form and (better := view.elsewhere(query)) is not None:
+            return RedirectResponse(f"{self._place.base}/{better}", status_code=303)
         try:
             # 5. Recorded.
             name = view.name + (f".{form}" if form else "")

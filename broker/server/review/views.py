@@ -12,7 +12,7 @@ def views(*, key: Callable[[], LogVerifier | None]) -> tuple[View, ...]:
     key: the log's public key, where it is known: signatures are checked with it.
     """
     return (
-        View(path="", name="calls", show=calls.show, file=calls.file),
+        View(path="", name="calls", show=calls.show, file=calls.file, elsewhere=calls.elsewhere),
         View(
             path="call/",
             name="call",
