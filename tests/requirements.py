@@ -1086,6 +1086,41 @@ REQUIREMENTS: tuple[Clause, ...] = (
         ),
     ),
     Clause(
+        "RFC 4180",
+        "2",
+        "CSV is read back line for line by another reader, whatever stands in a name.",
+        (
+            "tests/review/test_asking.py::test_csv_has_as_many_lines_as_json_and_nothing_that_a_spreadsheet_runs",
+            "tests/review/test_asking.py::test_a_name_that_would_be_a_formula_stands_behind_an_apostrophe",
+        ),
+    ),
+    Clause(
+        "RFC 7636",
+        "4",
+        "A code is redeemed with the verifier of the very login that asked for it, by the method S256.",
+        (
+            "tests/review/test_served_pages.py::test_a_reviewer_comes_in_by_the_code_flow_with_pkce_and_is_in_the_log",
+            "tests/review/test_served_pages.py::test_a_code_from_elsewhere_is_of_no_use_in_this_browser",
+        ),
+    ),
+    Clause(
+        "RFC 9207",
+        "2.4",
+        "An answer that names another issuer, or none where the provider says one, lets nobody in.",
+        (
+            "tests/review/test_served_pages.py::test_an_answer_that_is_not_this_providers_to_this_login_gets_nowhere",
+        ),
+    ),
+    Clause(
+        "RFC 6265bis",
+        "4.1",
+        "The pages' cookie is for no script and for no other site.",
+        (
+            "tests/review/test_local_page.py::test_the_address_logs_in_once_and_never_twice",
+            "tests/review/test_served_pages.py::test_another_host_and_another_sites_form_get_nowhere",
+        ),
+    ),
+    Clause(
         "C2SP tlog-tiles",
         "",
         "The tree is in tiles of 256 hashes, the records in bundles, under the names of the specification.",

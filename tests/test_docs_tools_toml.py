@@ -43,9 +43,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "[clients.NAME]": ClientSection,
     "[exports.NAME]": ExportSection,
     "delegate": DelegateSection,
-    "[review]": ReviewSection,
     "[anchors.NAME]": AnchorSection,
     "[witnessed.NAME]": WitnessedSection,
+    "[review]": ReviewSection,
 }
 
 
