@@ -36,7 +36,7 @@ _CODES = (
     ("session.expired", "the session is over"),
 )
 _FAILURES = (("backend.timeout", None), ("backend.status", 500), ("backend.status", 404))
-_AT_ONCE = 5000
+_AT_ONCE = 2000
 
 
 def write(store: Path, count: int) -> int:
@@ -172,7 +172,7 @@ def _call(
     spent: dict[str, Json] = {**token, "sid": sid, "tool": f"tool-{tool}", "backend": f"backend-{backend}"}
     if backend < REPORTING and luck < 0.995:
         yield Record(event="spent", time_ms=time_ms + 2, txn=txn, chain=chain, fields=spent)
-        if luck < 0.0202:
+        if luck < 0.021:
             yield Record(event="replayed", time_ms=time_ms + 900, txn=txn, chain=chain, fields=spent)
     if luck > 0.9999:
         return

@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 from benchmarks.busy_log import sign_all, write
+from broker.checkpoint import LogVerifier, open_note
 from broker.keys import KeyRing
+from broker.store import history, tree
 
 BROKER = str(Path(sys.executable).with_name("broker"))
 ROUNDS = 5
@@ -57,6 +59,7 @@ def measure(folder: Path, count: int) -> None:
         median = sorted(seconds for seconds, _ in times)[ROUNDS // 2]
         print(f"{median:6.3f} s  broker log {' '.join(words)}", flush=True)
     print(f"\n{most:.0f} MiB of memory at most")
+    print(f"{proof_ms(store, config):6.1f} ms to compute a proof of one record")
     seconds, memory = timed(["verify"], config)
     rate = f"{said['records'] / seconds:,.0f} records/s"
     print(f"{seconds:6.3f} s  broker log verify: {rate}, {memory:.0f} MiB of memory")
@@ -100,6 +103,21 @@ def questions(config: Path) -> list[list[str]]:
         ["search", "nobody"],
         ["prove", txn, "--out", os.devnull],
     ]
+
+
+def proof_ms(store: Path, config: Path) -> float:
+    """Milliseconds for the proof of one record, without the process around it, which imports signatures."""
+    key = KeyRing.open(config.parent / "keys", now_s=0).log_key.public_key()
+    times: list[float] = []
+    with history.reading(store) as connection:
+        origin = history.origin(connection)
+        size, note = history.checkpoints(connection)[-1]
+        checkpoint = open_note(note, LogVerifier(name=origin, key=key))
+        for number in range(51):
+            began = time.perf_counter()
+            tree.prove(connection, size * number // 51, checkpoint, note)
+            times.append(time.perf_counter() - began)
+    return sorted(times)[25] * 1000
 
 
 def timed(words: list[str], config: Path) -> tuple[float, float]:

@@ -9,8 +9,10 @@ import sys
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -29,18 +31,22 @@ from broker.anchoring import (
     CommandAnchor,
     DeclaredAnchor,
     FileAnchor,
+    Held,
     SyslogAnchor,
     WebAnchor,
     WitnessAnchor,
 )
 from broker.anchors import command, file, post, runner, syslog
-from broker.checkpoint import LogVerifier, open_note
+from broker.anchors.telling import Anchors
+from broker.checkpoint import LogVerifier, SignedCheckpoint, open_note
 from broker.cosignature import Cosigner, cosign, cosigned_at
 from broker.errors import LogTampered
 from broker.keys import KeyRing
 from broker.merkle import EMPTY_ROOT, consistent
 from broker.server.signing import Signing
-from broker.store.anchored import states_of
+from broker.store.anchored import AnchoredLog, states_of
+from broker.store.checkpointer import Checkpointer
+from broker.store.connection import Connection
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
 
@@ -164,7 +170,7 @@ def running(what: str) -> list[str]:
     [
         ("import sys; sys.exit(3)", "ended with status 3"),
         ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
-        ("import subprocess, time; subprocess.Popen(['sleep', '60']); time.sleep(60)", "did not end"),
+        ("import subprocess; subprocess.run(['sleep', '61.25'])", "did not end"),
     ],
 )
 async def test_a_command_that_fails_or_hangs_is_told_again_and_leaves_nothing_running(
@@ -180,7 +186,7 @@ async def test_a_command_that_fails_or_hangs_is_told_again_and_leaves_nothing_ru
         assert (state.size, state.problem_ms) == (None, NOW_MS)
         mended.touch()
         assert (await desk.until("desk", lambda state: state.size == 3)).problem == ""
-    assert not running(str(log.folder))
+    assert not running(str(log.folder)) + running("sleep 61.25")
 
 
 async def test_a_command_that_is_not_there_is_said(log: WrittenLog) -> None:
@@ -430,6 +436,114 @@ async def test_a_witness_that_another_broker_told_of_more_is_told_again_once_the
         assert await other.signer.checkpoint() == 9
         assert await other.sign(1) == 10
         assert witness.size == 10
+
+
+async def test_a_witness_that_is_ahead_of_a_late_broker_is_not_shown_a_shorter_log(log: WrittenLog) -> None:
+    witness, away = LittleWitness(), False
+
+    async def seldom(request: web.Request) -> web.Response:
+        return web.Response(status=503) if away else await witness(request)
+
+    async with (
+        answering(witness) as url,
+        answering(seldom) as late_url,
+        opened(log, witness_anchor(url)) as one,
+        opened(log, witness_anchor(late_url)) as late,
+    ):
+        await one.sign(3)
+        await late.signer.checkpoint()
+        away = True
+        assert await late.sign(2) == 5
+        assert await one.sign(2) == 7
+        away = False
+        asked = len(witness.asked)
+        await late.signer.anchors.settled()  # tells of 5, and hears of 7
+        await late.signer.checkpoint()
+        assert await late.sign(1) == 8
+        assert witness.size == 8
+        told = [(each.old_size, each.checkpoint.size) for each in witness.asked[asked:]]
+        assert all(old <= new for old, new in told)
+        assert (7, 8) in told
+
+
+class SlowPlace:
+    """Says what it holds when it is let, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.may_say = anyio.Event()
+        self.said = anyio.Event()
+        self.told: list[int] = []
+
+    async def held(self) -> Held:
+        await self.may_say.wait()
+        self.said.set()
+        return Held(where="the slow place", size=6)
+
+    async def tell(self, signed: SignedCheckpoint) -> str:
+        self.told.append(signed.checkpoint.size)
+        return ""
+
+
+@dataclass(slots=True)
+class LateLog:
+    """A log at whose second question, which is for its head, the slow place speaks."""
+
+    store: Store
+    place: SlowPlace
+    asked: int = 0
+
+    @property
+    def origin(self) -> str:
+        return self.store.origin
+
+    async def ask(self, question: Callable[[Connection], Any]) -> Any:
+        self.asked += 1
+        if self.asked == 2:
+            self.place.may_say.set()
+            await self.place.said.wait()
+            await anyio.wait_all_tasks_blocked()
+        return await self.store.ask(question)
+
+    async def keep_checkpoint(self, size: int, note: str) -> None:
+        await self.store.keep_checkpoint(size, note)
+
+
+@pytest.mark.parametrize("when", ["after a checkpoint", "within one"])
+async def test_a_place_that_says_late_what_it_holds_is_told_nothing_before_that_was_compared(
+    log: WrittenLog, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr("broker.anchors.telling.HELD_S", 0.05)
+    place = SlowPlace()
+    declared = FileAnchor(name="slow", path="/nowhere")
+    keys = KeyRing.open(log.folder / "keys", now_s=NOW_S)
+    async with (
+        Store.open(log.store, origin="o", now_ms=lambda: NOW_MS) as store,
+        anyio.create_task_group() as group,
+    ):
+        anchors = Anchors(
+            declared=lambda: {"slow": declared},
+            make=lambda _: place,
+            keeps=AnchoredLog(store),
+            now_ms=lambda: NOW_MS,
+        )
+        await group.start(anchors.run)
+        try:
+            within = LateLog(store, place) if when == "within one" else store
+            signer = Checkpointer(log=within, key=lambda: keys.log_key, every_s=1, elsewhere=anchors)
+            for record in calls(3, lambda number: call(number, outcome=None)):
+                await store.append(Entry(record=record))
+            assert await signer.checkpoint() == 3  # nobody has said anything else
+            place.may_say.set()
+            await place.said.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert place.told == []
+            for _ in range(2):
+                with pytest.raises(LogTampered, match="has 3 records, and a checkpoint was signed over 6"):
+                    await signer.checkpoint()
+            await anchors.settled()
+            assert place.told == []
+        finally:
+            anchors.stop()
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,26 @@ async def test_a_broker_that_starts_on_a_log_that_was_rolled_back_does_not_sign_
     assert log.elsewhere.read_text() == before
 
 
+@pytest.mark.parametrize("known", ["beside", "elsewhere"])
+@pytest.mark.parametrize("attack", [roll_back_and_grow, rewrite])
+async def test_a_broker_that_starts_on_a_log_that_was_rewritten_and_grew_does_not_sign_it(
+    log: WrittenLog, known: str, attack: Callable[[Forger], None]
+) -> None:
+    async with opened(log, file=log.elsewhere) as (store, signer):
+        await append(store, 6)
+        await signer.checkpoint()
+    note = log.elsewhere.read_text()
+    with forging(log) as forger:
+        attack(forger)
+        if known == "beside":
+            forger.do("INSERT INTO checkpoint VALUES (6, ?)", (note,))
+    async with opened(log, file=log.elsewhere if known == "elsewhere" else None) as (store, signer):
+        await append(store, 3)
+        with pytest.raises(LogTampered, match="does not begin with the 6 records"):
+            await signer.checkpoint()
+    assert log.elsewhere.read_text() == note
+
+
 async def test_a_file_that_holds_the_checkpoints_of_another_log_is_not_added_to(log: WrittenLog) -> None:
     async with opened(log, file=log.elsewhere) as (store, signer):
         await append(store, 3)

@@ -244,6 +244,7 @@ COMPLETE = {
     "log witnessed": "log witnessed",
     "log tiles": "log tiles folder",
     "log verify-proof": "log verify-proof file",
+    "log archive": "log archive --before 2026-06-01 --to any.db",
     "log erase": "log erase --subject alice --reason any",
     "review": "review",
     "keys list": "keys list",

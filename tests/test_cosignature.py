@@ -81,6 +81,12 @@ def test_a_cosignature_with_a_character_changed_counts_for_nothing(at: int, by: 
         assert "does not hold" in tampered.message  # noqa: PT017 - either is right
 
 
+def test_a_time_beyond_the_standard_s_last_is_none() -> None:
+    beyond = cosign(CHECKPOINT.text(), NAME, KEY, now_s=MAX_TIME_S + 1)
+    with pytest.raises(LogTampered, match="does not hold"):
+        cosigned_at(NOTE + beyond, COSIGNER)
+
+
 @pytest.mark.parametrize(
     "key",
     [

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -196,23 +196,23 @@ def test_a_cosignature_that_does_not_hold_is_tampering(log: WrittenLog, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("spoil", "found"),
+    ("pattern", "found"),
     [
-        (lambda line: line, (0, "whole: ")),
-        (lambda line: line[:-20], (2, "holds no whole checkpoint")),
-        (lambda line: line.replace("\\n4\\n", "\\n5\\n"), (1, "its signature does not hold")),
-        (lambda line: f"{line}\n{line[:-20]}", (0, "line 2 of the checkpoints begins none that is whole")),
+        ("{line}", (0, "whole: ")),
+        ("{cut}", (2, "holds no whole checkpoint")),
+        ("{forged}", (1, "its signature does not hold")),
+        ("{line}\n{cut}", (0, "line 2 of the checkpoints begins none that is whole")),
     ],
 )
 def test_a_line_of_syslog_is_read_as_the_note_in_it(
-    log: WrittenLog, tmp_path: Path, capsys: Said, spoil: Callable[[str], str], found: tuple[int, str]
+    log: WrittenLog, tmp_path: Path, capsys: Said, pattern: str, found: tuple[int, str]
 ) -> None:
     log.write(calls(2), sign=True)
     message = json.dumps({"checkpoint": note_of(log)}, separators=(",", ":"))
     file = tmp_path / "messages"
-    file.write_text(
-        spoil(f"<109>1 2026-11-28T07:00:00Z host tool-token-broker - checkpoint - {message}") + "\n"
-    )
+    line = f"<109>1 2026-11-28T07:00:00Z host tool-token-broker - checkpoint - {message}"
+    forged = line.replace("\\n4\\n", "\\n5\\n")
+    file.write_text(pattern.format(line=line, cut=line[:-20], forged=forged) + "\n")
     assert verify(log, "--checkpoint", str(file)) == found[0]
     said = capsys.readouterr()
     assert found[1] in said.out + said.err

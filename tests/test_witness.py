@@ -215,6 +215,8 @@ MALFORMED = [
     body(0, [number(0) + " "], ONE),
     body(0, [number(0)[:-1]], ONE),
     body(0, [""], ONE),
+    body(0, [number(0)[:-2] + "B="], ONE),  # bits to spare
+    body(0, (), sign_text(grown(3).partition("\n\n")[0] + "\na \x1b line\n", LOG, LOG_KEY)),
     body(0, (), ONE).replace(b"\n", b"\r\n"),
     body(0, (), ONE) + b"\xff",
     body(0, (), ONE.replace("\n1\n", "\n01\n")),

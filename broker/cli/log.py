@@ -30,6 +30,7 @@ ACTIONS = {
     "anchors": "how far each place elsewhere was told",
     "witnessed": "the checkpoints of other logs that this broker cosigned",
     "tiles": "cut the tree into files that anybody's tlog tool can audit",
+    "archive": "move old records to a file of their own",
     "erase": "erase what was kept of a call's arguments",
     "exports": "how far each exporter has come",
 }

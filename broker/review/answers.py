@@ -169,7 +169,9 @@ class SessionNode:
     Attributes:
         level: 0 for the one that was asked for.
         parent: `sid` of the one that it is a part of; empty where it is none.
-        opened, revoked, expires: times; empty where the log does not say.
+        opened, revoked, expires: times; empty where the log does not say. `revoked` is also of a session that
+            ended with another, or by a name that was revoked: no record of its own says so, and the broker's
+            working data are believed.
         opened_idx, delegated_idx, revoked_idx: records.
         revoked_by: `sid` of the session that was revoked and took this one along, or its own.
     """

@@ -20,8 +20,10 @@ WITH RECURSIVE below (id, level, path) AS (
 )
 SELECT
     s.id, s.sid, b.level, coalesce(p.sid, ''), sub.text, sub_iss.text, agent.text, agent_iss.text,
-    tenant.text, s.delegated_idx, s.opened_idx, s.opened_ms, s.exp, s.revoked_idx, s.revoked_ms
+    tenant.text, s.delegated_idx, s.opened_idx, s.opened_ms, s.exp, s.revoked_idx,
+    coalesce(s.revoked_ms, l.revoked_ms)
 FROM below b JOIN session s ON s.id = b.id LEFT JOIN session p ON p.id = s.parent
+LEFT JOIN log.session l ON l.sid = s.sid
 LEFT JOIN who w ON w.id = s.who LEFT JOIN name sub ON sub.id = w.sub
 LEFT JOIN name sub_iss ON sub_iss.id = w.sub_iss
 LEFT JOIN name agent ON agent.id = w.agent LEFT JOIN name agent_iss ON agent_iss.id = w.agent_iss

@@ -184,8 +184,9 @@ def _opened_to_write(path: Path, store: Path, *, anew: bool) -> ReviewIndex:
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, store.stat().st_mode & 0o666))
         since = history.unwritten_since(store)
-        connection = _connect(path, "rw", store, at_rest=since is not None)
+        connection: sqlite3.Connection | None = None
         try:
+            connection = _connect(path, "rw", store, at_rest=since is not None)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA cache_size = -16000")
@@ -195,9 +196,11 @@ def _opened_to_write(path: Path, store: Path, *, anew: bool) -> ReviewIndex:
                 )
         except sqlite3.DatabaseError as error:
             if _is_busy(error) or attempt:
-                connection.close()
+                if connection is not None:
+                    connection.close()
                 raise
-        connection.close()
+        if connection is not None:
+            connection.close()
     raise LogUnavailable(f"cannot make the index {path} of a log that changes under it")
 
 
@@ -331,8 +334,10 @@ def _translated(path: Path, *, of_files: bool = True) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        what = "delete it, and it is made anew" if history.is_damage(error) else str(error)
-        raise LogUnavailable(f"cannot use the index {path}: {what}") from error
+        what = "; it may be deleted, and the log be looked at with `broker log verify --deep`"
+        raise LogUnavailable(
+            f"cannot use the index {path}: {error}{what if history.is_damage(error) else ''}"
+        ) from error
     except OSError as error:
         if not of_files:  # whoever asks has files of its own
             raise

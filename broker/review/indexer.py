@@ -77,8 +77,17 @@ class Indexer:
         with open_index(self.store, place=self.place) as index:
             self._index = index
             try:
-                while not self._ends.is_set():
+                file = _inode(index.path)
+                # Where somebody made it anew, this one has no name any more.
+                while not self._ends.is_set() and _inode(index.path) == file:
                     read = index.catch_up(most=_AT_ONCE)
                     self._ends.wait(read / self.most_a_second if index.behind and read else self.every_s)
             finally:
                 self._index = None
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

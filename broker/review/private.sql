@@ -13,3 +13,6 @@ DELETE FROM private_words WHERE rowid IN (
     SELECT i.value FROM batch b JOIN log.record r ON r.idx = b.idx, json_each(r.body, '$.indexes') i
     WHERE b.event = 'erased'
 );
+
+-- A word that was deleted stays in the file until its segments are merged.
+INSERT INTO private_words (private_words) SELECT 'optimize' FROM batch WHERE event = 'erased' LIMIT 1;

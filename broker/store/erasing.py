@@ -1,10 +1,14 @@
 """Erase the private parts of records, for good, with a record of it."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
+from broker.errors import LogUnavailable
 from broker.record import Record
-from broker.store.connection import Connection
+from broker.store.connection import BUSY_MS, Connection
 from broker.store.ledger import Change, Ledger
 from broker.store.private_parts import ERASED
 from broker.store.sessions import Append
@@ -127,5 +131,44 @@ def _some(
             return -1, indexes
         overwrite(connection, indexes)
         return append(record(indexes).to_bytes()), indexes
+
+    return change
+
+
+def erase_in_archive(
+    ledger: Ledger, archive: Path, wanted: Wanted, record: Callable[[Sequence[int]], Record]
+) -> tuple[list[int], list[int]]:
+    """As `erase`, where the parts lie in an archive: that is closed, so the log says what is gone from it.
+
+    What must hold:
+
+    1. The record is durable in the log before the part is gone. A crash between leaves the part, and the next
+       run erases it, with a record of its own.
+    2. The archive has no file beside it when this ends: neither a journal nor a log of its own has old pages.
+
+    Raises:
+        LogUnavailable: what was erased until then stays erased, and recorded.
+    """
+    said: list[int] = []
+    gone: list[int] = []
+    try:
+        with closing(sqlite3.connect(archive, timeout=BUSY_MS / 1000, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            while indexes := find(connection, wanted, most=AT_ONCE):
+                # 1. Recorded.
+                said += ledger.run((Change(change=_recorded(record(indexes))),))
+                # 2. Gone, with the journal.
+                connection.execute("BEGIN IMMEDIATE")
+                overwrite(connection, indexes)
+                connection.execute("COMMIT")
+                gone += indexes
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{archive} cannot be written: {error}") from error
+    return said, gone
+
+
+def _recorded(record: Record) -> Callable[[Connection, Append], int]:
+    def change(connection: Connection, append: Append) -> int:  # noqa: ARG001 - a change's form
+        return append(record.to_bytes())
 
     return change

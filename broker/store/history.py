@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
-from broker.store import private_parts
+from broker.store import cut, private_parts
 from broker.store.file_format import APPLICATION_ID, READABLE
 
 Body: TypeAlias = Mapping[str, Any]
@@ -197,6 +197,8 @@ def _border(connection: sqlite3.Connection, index: int, *, of_its_end: bool) -> 
     """Where the line of that index stands in the order of a list."""
     found = connection.execute("SELECT time, idx, txn FROM record WHERE idx = ?", (index,)).fetchone()
     if found is None:
+        if (moved := cut.where_is(connection, index)) is not None:
+            raise Usage(moved)
         raise Usage(f"the log has no record {index}; take the index of the last line of a page")
     time, idx, txn = found
     if of_its_end and txn is not None:
@@ -291,6 +293,10 @@ def find_txn(connection: sqlite3.Connection, prefix: str) -> str:
         return prefix
     if len(found) != 1:
         what = "more than one call begins" if found else "no call begins"
+        if not found and (moved := cut.moved(connection)):
+            files = ", ".join(each.file for each in moved)
+            older = f"records before {moved[-1].size} were moved to {files}; name that with --store"
+            raise Usage(f"{what} with {prefix!r} here; {older}")
         raise Usage(f"{what} with {prefix!r}; `broker log list` shows their ids")
     return found[0]
 
@@ -304,6 +310,12 @@ def origin(connection: sqlite3.Connection) -> str:
     """The log's own name; empty where somebody took it away."""
     found = connection.execute("SELECT value FROM meta WHERE key = 'origin'").fetchone()
     return "" if found is None else str(found[0])
+
+
+def archive_border(connection: sqlite3.Connection) -> int | None:
+    """Of an archive, up to which record they were moved to it; None for a log that is in use."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'archive'").fetchone()
+    return None if found is None else int(found[0])
 
 
 def checkpoints(connection: sqlite3.Connection) -> list[tuple[int, str]]:

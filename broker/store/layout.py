@@ -56,6 +56,14 @@ def require_version(connection: Connection) -> None:
         raise LogUnavailable(f"its file is of version {version} now; this broker writes version {VERSION}")
 
 
+def require_no_archive(connection: Connection, path: Path) -> None:
+    """Whether the file is a log that goes on. Raises LogUnavailable; then nothing of it was changed."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+        return
+    if connection.execute("SELECT 1 FROM meta WHERE key = 'archive'").fetchone() is not None:
+        raise LogUnavailable(f"{path} is an archive: nothing is written to it")
+
+
 def statements(sql: str) -> Iterable[str]:
     """The statements of a file, comments left out. A trigger's body ends with its END."""
     statement = ""

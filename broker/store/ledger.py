@@ -11,7 +11,7 @@ from broker.merkle import Head, leaf_hash
 from broker.record import Private, Record, timestamp
 from broker.store import sessions, spends
 from broker.store.connection import BUSY_MS, Connect, Connection
-from broker.store.layout import prepare, require_version
+from broker.store.layout import prepare, require_no_archive, require_version
 from broker.store.protocols import Appended, Entry, Unmet
 
 
@@ -151,6 +151,7 @@ class Ledger:
         connection = self._connect(self._path)
         self._connection = connection
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        require_no_archive(connection, self._path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # No page keeps a copy of what once stood in it: what is erased later would be there still.

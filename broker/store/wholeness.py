@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from broker.errors import LogTampered
 from broker.merkle import Head, root_of
+from broker.store.cut import Beginning, beginning
 from broker.store.file_format import BESIDE_SINCE
 from broker.store.history import is_damage, version
 from broker.tiles import HEIGHT, WIDTH
@@ -54,10 +55,12 @@ def hash_records(
     head: Head | None,
     sizes: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    before: Beginning | None = None,
 ) -> Whole:
     """Hash every record again, in one pass; with the roots at these sizes, and at those that the head knows.
 
-    1. Every place is filled, from 0 on, without a gap.
+    1. Every place is filled, from 0 on, or from the first record on that was not moved, without a gap.
     2. Every record hashes to its leaf.
 
     Raises:
@@ -65,11 +68,12 @@ def hash_records(
     """
     beginnings = () if head is None else head.beginnings()
     wanted = {*sizes, *(size for size, _ in beginnings)}
-    roots: dict[int, bytes] = {0: root_of(())}
-    subtrees: dict[tuple[int, int], bytes] = {}
-    frontier: list[bytes] = []
+    before = beginning(connection, wanted) if before is None else before
+    roots: dict[int, bytes] = dict(before.roots)
+    subtrees: dict[tuple[int, int], bytes] = dict(before.subtrees)
+    frontier: list[bytes] = list(before.head.frontier)
     pop, add = frontier.pop, frontier.append
-    place = 0
+    place = before.head.size
     for rows in _batches(connection):
         for index, leaf, body in rows:
             # 1. No gap.
@@ -184,7 +188,8 @@ def _compare(whole: Whole, said: Sequence[tuple[int, bytes]]) -> tuple[set[int],
     """The sizes at which the records have the root that is said, and those at which they have another."""
     good, bad = set[int](), set[int]()
     for size, root in said:
-        if size <= whole.size:
+        # Of what was moved, the roots between two tiles are known to the archive alone.
+        if size <= whole.size and size in whole.roots:
             (good if whole.roots[size] == root else bad).add(size)
     return good, bad
 

@@ -32,6 +32,11 @@ async def indexed(log: WrittenLog) -> int:
     return await anyio.to_thread.run_sync(look)
 
 
+def begin_anew(log: WrittenLog) -> None:
+    with open_index(log.store, anew=True) as index:
+        assert index.size < 80
+
+
 async def until(log: WrittenLog, size: int) -> None:
     with anyio.fail_after(20):
         while await indexed(log) < size:  # noqa: ASYNC110 - a thread writes it
@@ -49,6 +54,9 @@ async def test_it_follows_a_log_that_grows_and_ends_when_it_is_told_to(tmp_path:
             await until(log, 40)
             for record in records:
                 await store.append(Entry(record=record))
+            await until(log, 80)
+            # Somebody makes it anew meanwhile.
+            await anyio.to_thread.run_sync(begin_anew, log)
             await until(log, 80)
             group.cancel_scope.cancel()
 

@@ -180,6 +180,13 @@ def tell_calls(
         print(f"… more: add --before {next_page}", file=sys.stderr)
 
 
+def more(arguments: argparse.Namespace, count: int, last: int) -> None:
+    """Say how to go on where a page is full. `last` is the index of its last line."""
+    if count == arguments.limit and not arguments.json and not arguments.csv:
+        sys.stdout.flush()  # whoever reads no further wants no advice
+        print(f"… more: add --before {last}", file=sys.stderr)
+
+
 def told(record: Shown, call: Call) -> Answer:
     """A call as `broker log list` has it; where the log does not say it any more, that."""
     if record.standing == "whole":

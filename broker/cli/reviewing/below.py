@@ -48,10 +48,10 @@ def _answer(node: SessionNode) -> Answer:
     who = (
         f"{plain(node.sub, 40)} ← {plain(node.agent, 40)}" if node.agent != node.sub else plain(node.sub, 40)
     )
-    if node.revoked:
-        ends = f"revoked {node.revoked}"
-    elif node.revoked_by:
+    if node.revoked_by not in {"", node.sid}:
         ends = f"revoked with {plain(node.revoked_by, 40)}"
+    elif node.revoked:
+        ends = f"revoked {node.revoked}"
     else:
         ends = node.expires or "?"
     return Answer(

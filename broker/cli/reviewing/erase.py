@@ -1,8 +1,6 @@
 """`broker log erase`: what was kept of a call's arguments, for good, and with a record of it."""
 
 import argparse
-import os
-import pwd
 import sqlite3
 import sys
 import time
@@ -12,10 +10,12 @@ from pathlib import Path
 from broker.canonical import Json
 from broker.cli.parser import describe
 from broker.cli.reviewing.answers import json_line
+from broker.cli.reviewing.os_user import user
 from broker.cli.reviewing.where import time_text, where
-from broker.errors import Usage
+from broker.errors import LogUnavailable, Usage
 from broker.plain_text import plain
 from broker.record import Record
+from broker.review.index import open_index, place_of
 from broker.store import erasing, history
 from broker.store.connection import connect
 from broker.store.ledger import Ledger
@@ -44,6 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--before", type=time_text, metavar="TIME", help="only what was recorded before (UTC), as 2026-12-31"
     )
     parser.add_argument(
+        "--archive", type=Path, metavar="FILE", help="in this archive; the record of it goes into the log"
+    )
+    parser.add_argument(
         "--reason", metavar="TEXT", help="why: it stands in the log for ever; no personal data"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be erased")
@@ -52,22 +55,48 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, store: Path) -> int:
     """Erase, and print what was erased."""
     reason = _reason(arguments)
-    with history.reading(store) as connection:
+    archive: Path | None = arguments.archive
+    with history.reading(store if archive is None else archive) as connection:
+        _require_place(connection, store, archive)
+        origin = history.origin(connection)
         wanted = _wanted(arguments, connection)
         found = erasing.find(connection, wanted) if history.version(connection) >= 3 else []  # noqa: PLR2004
         in_clear = erasing.in_clear(connection, wanted)
+    if archive is not None:
+        with history.reading(store) as connection:
+            if history.origin(connection) != origin:
+                raise Usage(f"{archive} is an archive of another log than {store}")
     if arguments.dry_run:
         _say(arguments, {"erased": 0, "would_erase": len(found), "in_clear": in_clear})
         return 0
     ledger = Ledger(store, connect)
     ledger.open("")
     try:
-        said, gone = erasing.erase(ledger, wanted, lambda indexes: _record(indexes, reason))
+        if archive is None:
+            said, gone = erasing.erase(ledger, wanted, lambda indexes: _record(indexes, reason, None))
+        else:
+            said, gone = erasing.erase_in_archive(
+                ledger, archive, wanted, lambda indexes: _record(indexes, reason, archive.name)
+            )
         emptied = ledger.empty_wal()
     finally:
         ledger.close()
+    if gone:
+        _forget(store)
     _say(arguments, {"erased": len(gone), "records": [*said], "in_clear": in_clear, "emptied": emptied})
     return 0 if emptied else 1
+
+
+def _forget(store: Path) -> None:
+    """Out of the index for reviewers, too, where there is one: it has the words of what was erased."""
+    path = place_of(store)
+    if not path.exists():
+        return
+    try:
+        with open_index(store) as index:
+            index.catch_up()
+    except LogUnavailable as error:
+        print(f"delete {plain(str(path))}, which has words of it: {error.message}", file=sys.stderr)
 
 
 def _reason(arguments: argparse.Namespace) -> str:
@@ -96,21 +125,25 @@ def _wanted(arguments: argparse.Namespace, connection: sqlite3.Connection) -> er
     return erasing.Wanted(sub=arguments.subject, sub_iss=arguments.issuer, before=arguments.before)
 
 
-def _record(indexes: Sequence[int], reason: str) -> Record:
+def _require_place(connection: sqlite3.Connection, store: Path, archive: Path | None) -> None:
+    """Raises Usage where an archive is given as a log, or a log as an archive."""
+    is_archive = history.archive_border(connection) is not None
+    if archive is None and is_archive:
+        raise Usage(
+            f"{store} is an archive: give it as --archive, and the log that is in use as --store, "
+            "where the erasure is recorded"
+        )
+    if archive is not None and not is_archive:
+        raise Usage(f"{archive} is no archive")
+
+
+def _record(indexes: Sequence[int], reason: str, file: str | None) -> Record:
     listed: list[Json] = [*indexes]
     return Record(
         event="erased",
         time_ms=time.time_ns() // 1_000_000,
-        fields={"indexes": listed, "by": _user(), "reason": reason},
+        fields={"indexes": listed, "by": user(), "reason": reason, "file": file},
     )
-
-
-def _user() -> str:
-    """Of the operating system, whatever the environment says."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def _say(arguments: argparse.Namespace, found: dict[str, Json]) -> None:

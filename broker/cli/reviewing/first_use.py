@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from broker.cli.parser import describe
-from broker.cli.reviewing.asking import Answer, asks, index_of, pages, tell, wanted
+from broker.cli.reviewing.asking import Answer, asks, index_of, more, pages, tell, wanted
 from broker.plain_text import plain
 from broker.review.answers import FirstUse
 from broker.review.counted import first_uses
@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
         found = first_uses(index, wanted(arguments), limit=arguments.limit)
         header = ("FIRST ASKED (UTC)", "AGENT", "TOOL", "FIRST ALLOWED", "CALLS", "INDEX")
         tell(arguments, header, [_answer(each) for each in found])
+        more(arguments, len(found), found[-1].asked_idx if found else 0)
     return 0
 
 

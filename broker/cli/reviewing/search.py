@@ -6,7 +6,7 @@ from pathlib import Path
 
 from broker.cli.parser import describe
 from broker.cli.reviewing import lines
-from broker.cli.reviewing.asking import ALL, Answer, asks, index_of, pages, tell, told, wanted
+from broker.cli.reviewing.asking import ALL, Answer, asks, index_of, more, pages, tell, told, wanted
 from broker.errors import Usage
 from broker.review.answers import Hit
 from broker.review.calls import call_of, search
@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
         records = shown(index.connection, [each.idx for each in hits])
         answers = [_answer(index, hit, record) for hit, record in zip(hits, records, strict=True)]
         tell(arguments, lines.HEADER, answers, lines.COLUMNS)
+        more(arguments, len(hits), hits[-1].idx if hits else 0)
     return 0
 
 

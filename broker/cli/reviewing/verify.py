@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from broker.checkpoint import Checkpoint, LogVerifier, open_note
 from broker.cli.parser import describe
+from broker.cli.reviewing.archives import Read, read
 from broker.cli.reviewing.definitions import changed
 from broker.cli.reviewing.elsewhere import Cosigned, newest_cosigned, overtold, read_notes
 from broker.cli.reviewing.keys import key_option, verifier
@@ -26,7 +27,7 @@ from broker.kept_token import KeptToken
 from broker.merkle import Head
 from broker.plain_text import plain
 from broker.record import timestamp
-from broker.store import history, private_parts, wholeness
+from broker.store import cut, history, private_parts, wholeness
 from broker.store.anchored import states_of
 from broker.store.file_format import BESIDE_SINCE
 
@@ -59,6 +60,13 @@ def configure(verifying: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="what a backend kept of its tokens: JSON lines with `log` and `txn`",
+    )
+    verifying.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        help="a file that records were moved to: they are verified with the rest (can be given often)",
     )
     verifying.add_argument(
         "--deep", action="store_true", help="have every index compared with its table, too (slow)"
@@ -111,6 +119,10 @@ class Found:
         seen: what this reviewer saw the last time; `memory`: where that is kept.
         cosigned: how far each witness that was asked for saw the log.
         torn: lines of the file of checkpoints at which there is none.
+        moved: what is in archives; `joined`: the archives that were given, and join.
+        uncompared: checkpoints, and tokens, of what is in archives that were not given.
+        border: of an archive, up to where its records were moved to it; None for a log that is in use.
+        unexplained: private parts of an archive that are gone: why, the log that is in use knows.
     """
 
     key: LogVerifier | None = None
@@ -125,6 +137,11 @@ class Found:
     witnessed: int = 0
     private: private_parts.Checked | None = None
     cosigned: list[Cosigned] = field(default_factory=list[Cosigned])
+    moved: tuple[cut.Moved, ...] = ()
+    joined: tuple[str, ...] = ()
+    uncompared: int = 0
+    border: int | None = None
+    unexplained: int = 0
 
     @contextmanager
     def finding(self) -> Generator[None]:
@@ -174,6 +191,10 @@ class Found:
             "witnessed": self.witnessed,
             "private": 0 if self.private is None else self.private.kept,
             "erased": 0 if self.private is None else len(self.private.gone),
+            "first": self.moved[-1].size if self.moved else 0,
+            "archives": list(self.joined),
+            "not_compared": self.uncompared,
+            "unexplained": self.unexplained,
             "seen": None if self.seen is None else {"size": self.seen.size, "time": self.seen.time},
             "cosigned": [each.to_json() for each in self.cosigned],
         }
@@ -189,10 +210,17 @@ class Found:
         yield f"whole: {size} records, root {self.whole.root.hex()}"
         yield f"signed by {self.count} checkpoint(s), the last over {last} records; {size - last} since then"
         yield from map(str, self.cosigned)
+        yield from self._of_archives()
         if self.witnessed:
             yield f"{self.witnessed} token(s) that backends kept stand where they say"
         if self.private is not None and self.private.gone:
-            yield f"{len(self.private.gone)} private part(s) were erased, and records say so"
+            erased = len(self.private.gone) - self.unexplained
+            yield f"{erased} private part(s) were erased, and records say so"
+        if self.unexplained:
+            yield (
+                f"{self.unexplained} private part(s) are gone: whether they were erased, "
+                "the log that is in use says; verify that one with --archive"
+            )
         if self.seen is not None:
             yield f"it grew out of the {self.seen.size} records that you verified on {self.seen.time}"
         since = f"{self.not_anchored} record(s) since the last checkpoint from elsewhere"
@@ -201,6 +229,20 @@ class Found:
         else:
             yield f"{since}, for there is none: a log that was cut or replaced as a whole would not show"
         yield f"key {self.key}"
+
+    def _of_archives(self) -> Iterable[str]:
+        if self.border is not None:
+            yield f"an archive: the records before {self.border} were moved to it"
+        if self.moved and not self.joined:
+            files = ", ".join(plain(each.file) for each in self.moved)
+            yield f"the records before {self.moved[-1].size} were moved to {files}: their root is signed"
+        if self.joined:
+            yield f"it begins where {', '.join(map(plain, self.joined))} ends, and was one log with it"
+        if self.uncompared:
+            yield (
+                f"{self.uncompared} checkpoint(s) or token(s) of what was moved were not compared: "
+                "give the archives with --archive"
+            )
 
 
 def verified(arguments: argparse.Namespace, store: Path) -> Found:
@@ -220,6 +262,7 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
     9. What backends kept of their tokens stands where the tokens say.
     10. No anchor was told of more than there is, by what the log itself keeps of that.
     11. Cosignatures of the witnesses that were named hold, and each has given one.
+    12. What was moved to archives is signed, and the archives that are given join each other and the log.
     """
     outside = read_notes(arguments.checkpoint)
     witnesses = read_tokens(arguments.witness)
@@ -229,47 +272,48 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
         # 1. Definitions.
         found.tampered += changed(history.definitions(connection), history.version(connection))
         # 2. The name.
-        origin = ""
-        with found.finding():
-            origin = history.origin(connection)
-            if not origin:
-                raise LogTampered("the log has no name any more")
+        origin = _named(connection, found)
         key = found.key = verifier(arguments, origin)
         with found.finding():
             _require_name(origin, key)
-        # 3. Signatures.
-        beside, elsewhere = _signed(connection, outside.whole, key, found)
-        found.signed += [checkpoint for checkpoint, _ in (*beside, *elsewhere)]
-        found.newest_note = beside[-1][1] if beside else ""
-        remembered = _recalled(arguments, store, found, key)
-        # 4. Records and head.
         head: Head | None = None
         with found.finding():
             head = wholeness.stored_head(connection)
+        # 3. Signatures.
+        beside, elsewhere = _signed(connection, outside.whole, key, found, head)
+        remembered = _recalled(arguments, store, found, key)
+        # 4. Records and head.
+        archives = Read()
         with found.finding():
             sizes = [each.size for each in found.signed]
             sizes += [size for each in remembered for size in (each.size, each.signed[0])]
-            whole = found.whole = wholeness.hash_records(connection, head, sizes, _progress())
+            whole = wholeness.hash_records(connection, head, sizes, _progress())
+            # 12. Archives, whose roots the checkpoints of what was moved are compared with.
+            archives = _read_archives(arguments, connection, found, whole, sizes)
+            whole = found.whole = replace(whole, roots={**archives.roots, **whole.roots})
+            known = {size for size in sizes if size in whole.roots or size > whole.size}
+            found.uncompared = len({*sizes} - known)
             # 5. Roots.
             signed = [(each.size, each.root) for each in found.signed]
             found.tampered += wholeness.contradictions(whole, head, signed)
             # 6. Roots of subtrees.
             found.tampered += _few(list(wholeness.wrong_subtrees(connection, whole)))
             # 7. The last time.
-            for each in remembered:
-                lost = forgotten(each, key, whole.roots, whole.size)
+            remembered = [each for each in remembered if each.size in known]
+            elsewhere = [each for each in elsewhere if each[0].size in known]
+            for seen in remembered:
+                lost = forgotten(seen, key, whole.roots, whole.size)
                 found.tampered += () if lost is None else (lost,)
         found.seen = max(remembered, key=lambda each: each.size, default=None)
         anchors = [*(checkpoint.size for checkpoint, _ in elsewhere), *(each.size for each in remembered)]
         # 8. Private parts.
         with found.finding():
-            found.private = _private(connection)
+            found.private = _private(connection, found.border)
             found.tampered += found.private.tampered
-            found.tampered += _gone(connection, found.private)
+            _explain(connection, found, archives)
         # 9. Witnesses.
         with found.finding():
-            found.tampered += _denied(connection, origin, witnesses)
-            found.witnessed = len(witnesses)
+            found.tampered += _denied(connection, archives, origin, _known(witnesses, found, archives))
         # 10. Anchors.
         with found.finding():
             found.tampered += overtold(states_of(connection), found.whole)
@@ -286,11 +330,43 @@ def verified(arguments: argparse.Namespace, store: Path) -> Found:
     return found
 
 
+def _named(connection: sqlite3.Connection, found: Found) -> str:
+    """The log's own name; empty where it is gone, which is noted."""
+    origin = ""
+    with found.finding():
+        origin = history.origin(connection)
+        if not origin:
+            raise LogTampered("the log has no name any more")
+    return origin
+
+
+def _read_archives(
+    arguments: argparse.Namespace,
+    connection: sqlite3.Connection,
+    found: Found,
+    whole: wholeness.Whole,
+    sizes: Sequence[int],
+) -> Read:
+    """What the archives say that are given; and whether a record says that something was moved.
+
+    Else somebody who took records away could name any signed checkpoint, and call it archiving.
+    """
+    if found.moved and found.border is None and not cut.is_recorded(connection, found.moved[-1]):
+        what = f"the records before {found.moved[-1].size} are gone, and no record says that they were moved"
+        found.tampered.append(LogTampered(what, first=0))
+    if arguments.archive is None or found.key is None:
+        return Read()
+    archives = read(arguments.archive, whole, found.moved, found.key, sizes)
+    found.tampered += archives.tampered
+    found.joined = archives.files
+    return archives
+
+
 _Notes: TypeAlias = list[tuple[Checkpoint, str]]
 
 
 def _signed(
-    connection: sqlite3.Connection, outside: Sequence[str], key: LogVerifier, found: Found
+    connection: sqlite3.Connection, outside: Sequence[str], key: LogVerifier, found: Found, head: Head | None
 ) -> tuple[_Notes, _Notes]:
     """The checkpoints that hold, with their notes: those beside the log, and those from elsewhere."""
     beside: _Notes = []
@@ -299,9 +375,20 @@ def _signed(
         for size, note in history.checkpoints(connection):
             with found.finding():
                 beside.append((_beside(size, note, key), note))
+    with found.finding():
+        found.border = history.archive_border(connection)
+        found.moved = tuple(cut.moved(connection))
+        for each in found.moved:
+            with found.finding():
+                found.signed.append(_beside(each.size, each.note, key))
     for note in outside:
         with found.finding():
             elsewhere.append((open_note(note, key), note))
+    if found.border is not None and head is not None:
+        # An archive ends where it ends.
+        elsewhere = [each for each in elsewhere if each[0].size <= head.size]
+    found.signed += [checkpoint for checkpoint, _ in (*beside, *elsewhere)]
+    found.newest_note = beside[-1][1] if beside else ""
     return beside, elsewhere
 
 
@@ -312,7 +399,7 @@ def _require_name(origin: str, key: LogVerifier) -> None:
 
 def _recalled(arguments: argparse.Namespace, store: Path, found: Found, key: LogVerifier) -> list[Seen]:
     """What this reviewer saw of the log before; where that is kept is noted in `found`."""
-    if arguments.no_memory:
+    if arguments.no_memory or found.border is not None:
         return []
     if arguments.memory is not None:
         found.memory = (arguments.memory,)
@@ -336,29 +423,46 @@ def _beside(size: int, note: str, key: LogVerifier) -> Checkpoint:
     return signed
 
 
-def _private(connection: sqlite3.Connection) -> private_parts.Checked:
+def _private(connection: sqlite3.Connection, border: int | None) -> private_parts.Checked:
     if history.version(connection) < BESIDE_SINCE:
         return private_parts.Checked(kept=0, gone=frozenset(), tampered=())
-    return private_parts.check(connection)
+    return private_parts.check(connection, end=border)
 
 
-def _gone(connection: sqlite3.Connection, private: private_parts.Checked) -> list[LogTampered]:
-    """Of many, the first and how many."""
-    if not private.gone:
-        return []  # as of every file of an earlier version
-    unexplained = private_parts.unexplained(private.gone, private_parts.erasures(connection))
+def _explain(connection: sqlite3.Connection, found: Found, archives: Read) -> None:
+    """Whether records say why private parts are gone. An archive alone cannot tell."""
+    if found.private is None or history.version(connection) < BESIDE_SINCE:
+        return
+    if not found.private.gone | archives.gone:
+        return
+    said = [*archives.erasures, *private_parts.erasures(connection)]
+    unexplained = private_parts.unexplained(found.private.gone | archives.gone, said)
     if not unexplained:
-        return []
+        return
+    if found.border is not None:
+        found.unexplained = len(unexplained)
+        return
     first, more = unexplained[0], len(unexplained) - 1
     what = f"the private part of record {first} is gone, and no record says that it was erased"
-    return [LogTampered(what + (f"; and {more} more" if more else ""), first=first)]
+    found.tampered.append(LogTampered(what + (f"; and {more} more" if more else ""), first=first))
 
 
-def _denied(connection: sqlite3.Connection, origin: str, witnesses: Sequence[KeptToken]) -> list[LogTampered]:
+def _known(witnesses: Sequence[KeptToken], found: Found, archives: Read) -> list[KeptToken]:
+    """Those whose records are at hand; all are counted."""
+    first = found.moved[-1].size if found.moved else 0
+    known = [each for each in witnesses if each.index >= first or each.index in archives.at]
+    found.witnessed = len(known)
+    found.uncompared += len(witnesses) - len(known)
+    return known
+
+
+def _denied(
+    connection: sqlite3.Connection, archives: Read, origin: str, witnesses: Sequence[KeptToken]
+) -> list[LogTampered]:
     """Where the log says something else than the tokens; of many, the first and how many."""
     denied: list[LogTampered] = []
     for each in sorted(witnesses, key=lambda each: each.index):
-        record = history.record(connection, each.index)
+        record = archives.record(each.index) or history.record(connection, each.index)
         call = f"the token of call {plain(each.txn)}"
         if each.origin != origin:
             what = f"{call} is of another log, {each.origin!r}: this one is {origin!r}"
