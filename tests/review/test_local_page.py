@@ -171,6 +171,35 @@ def test_a_proof_from_the_page_holds_for_somebody_without_the_log(
     assert pages.show("/call/none.tlog-proof").status == 404
 
 
+def test_words_and_calls_without_an_end_are_found_in_the_index(log: WrittenLog) -> None:
+    log.write(call(8, outcome=None))
+    with reviewing(log.folder) as running:
+        pages = running.pages.login()
+        answer = pages.show("/?outcome=unfinished&subject=alice&text=")
+        assert answer.status == 303
+        assert answer.headers["location"] == f"{pages.base}/questions/unfinished?subject=alice"
+        assert "txn-0008" in pages.get(answer.headers["location"]).text
+        answer = pages.show("/?text=not%5Fgranted")
+        assert answer.headers["location"] == f"{pages.base}/questions/search?text=not_granted"
+        found = pages.get(answer.headers["location"]).text
+        assert "txn-0005" in found
+        assert "txn-0001" not in found
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="no /proc: the memory of a process is not told"
+)
+def test_the_process_of_the_page_stays_small(running: Reviewing) -> None:
+    pages = running.pages.login()
+    for path in ("/", "/who", "/who?agent=support-bot", "/questions/who", "/questions/chains", "/integrity"):
+        assert pages.show(path).status == 200
+    assert pages.show("/calls.jsonl").status == 200
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert peak is not None
+    assert int(peak[1]) < 60_000
+
+
 def test_a_spreadsheet_gets_no_formula_of_an_agent(log: WrittenLog) -> None:
     formula = '=HYPERLINK("http://evil.example")'
     log.write(call(9, tool=formula, rule="@SUM(1)"))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -62,7 +63,7 @@ async def test_an_auditor_logs_in_and_somebody_else_does_not(at: Browser, tmp_pa
     port = free_port()
     here = f"http://127.0.0.1:{port}"
     client, line = proof_of(auth, tmp_path)
-    settings = {
+    settings: dict[str, Any] = {
         "resources": [],
         "people": {"rita": {"groups": ["auditors"]}, "mallory": {"groups": ["staff"]}},
         "service": {"secret": SECRET, "scope": "none"},

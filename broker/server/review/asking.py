@@ -23,6 +23,9 @@ LIMIT_S = 8.0
 _STEPS = 20_000
 """Instructions of SQLite's machine between two looks at the clock: about a millisecond."""
 
+_CACHE_KIB = 2000
+"""Of each connection: the system keeps what is read often."""
+
 _PIECE = 2000
 """Records that the index takes in at once: more would take more memory."""
 
@@ -89,6 +92,7 @@ class Asking:
 
         def ask(over: Callable[[], bool]) -> T:
             with open_index(self.path) as index:
+                index.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 index.connection.set_progress_handler(over, _STEPS)
                 if index.behind:
                     index.catch_up(_PIECE)
@@ -114,6 +118,7 @@ class Asking:
         ends = self.monotonic() + _TURN_S
         try:
             with open_index(self.path) as index:
+                index.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 while index.behind and index.writable and self.monotonic() < ends:
                     if not index.catch_up(_PIECE):
                         return False

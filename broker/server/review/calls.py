@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from broker.plain_text import plain
 from broker.retold import chain as in_words, how_to_go_on, why
@@ -15,6 +15,8 @@ from broker.store import history
 from broker.store.history import OUTCOMES, Line
 
 PAGE = 50
+
+_NAMES = ("subject", "agent", "tool", "backend", "tenant", "since", "until")
 
 _MARKS: Mapping[str, str] = {
     "returned": "✓",
@@ -41,6 +43,17 @@ def show(seen: Seen) -> Page:
         downloads(seen, "calls", asked),
     )
     return Page(title=title, body=body, place="", live=asked.before is None and not asked.until)
+
+
+def elsewhere(query: Mapping[str, str]) -> str | None:
+    """Words, and what has no end, are found in the index: the log itself would be looked through for them."""
+    question = "search" if query.get("text", "").strip() else None
+    if query.get("outcome") == "unfinished":
+        question = question or "unfinished"
+    if question is None:
+        return None
+    kept = {name: query[name] for name in (*_NAMES, "text") if query.get(name, "").strip()}
+    return f"questions/{question}?{urlencode(kept, quote_via=quote)}"
 
 
 def table(seen: Seen, lines: Iterable[Line], *, caption: str) -> Markup:
@@ -160,6 +173,7 @@ def filter_form(seen: Seen, asked: Wanted) -> Markup:
                 element("select", choices, id="outcome", name="outcome"),
             ),
             tenant,
+            _field("text", "Words", asked.text),
             _field("since", "Since (UTC)", asked.since, hint="2026-12-31"),
             _field("until", "Until (UTC)", asked.until, hint="2026-12-31T12"),
             element(

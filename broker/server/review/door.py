@@ -5,15 +5,13 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TypeAlias
 from urllib.parse import unquote
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from broker.errors import BrokerError, LogTampered, LogUnavailable, Usage
-from broker.review.index import ReviewIndex
 from broker.server.quiet import where
 from broker.server.review.asking import Asking, Busy
 from broker.server.review.files import File, Proof
@@ -23,8 +21,7 @@ from broker.server.review.login import Login, Told
 from broker.server.review.looks import Look, Looks
 from broker.server.review.seen import Missing, Seen
 from broker.server.review.sessions import Kept, ReviewSessions
-
-Show: TypeAlias = Callable[[Seen], Page]
+from broker.server.review.view import View
 
 _log = logging.getLogger("broker.review")
 
@@ -33,32 +30,6 @@ _ASSETS: Mapping[str, str] = {
     "review.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One kind of page.
-
-    Attributes:
-        path: behind the base; one that ends with a slash takes what follows, as the id of a call.
-        name: in the record of the look.
-        file: how it is downloaded, in pieces; None where it is not.
-        over_index, index_file: the same, for what is asked of the index: with it, and with what it lacks.
-        proof: of what is shown, for whoever has no access to the log.
-    """
-
-    path: str
-    name: str
-    show: Show | None = None
-    file: Callable[[Seen], File] | None = None
-    over_index: Callable[[Seen, ReviewIndex, str], Page] | None = None
-    index_file: Callable[[Seen, ReviewIndex], File] | None = None
-    proof: Callable[[Seen], Proof] | None = None
-
-    @property
-    def has_file(self) -> bool:
-        """Whether it can be downloaded."""
-        return self.file is not None or self.index_file is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +164,8 @@ class ReviewDoor:
             return self._page(problem("Not found", "There is no such page.", status=404), kept)
         view, rest, form = found
         query = {name: value for name, value in request.query_params.items() if name != "form"}
+        if not form and (better := view.elsewhere(query)) is not None:
+            return RedirectResponse(f"{self._place.base}/{better}", status_code=303)
         try:
             # 5. Recorded.
             name = view.name + (f".{form}" if form else "")
@@ -201,7 +174,8 @@ class ReviewDoor:
                 seen = self._asking(lambda connection: proof(self._seen(connection, kept, query, rest)))
                 return _attached(await seen)
             if form:
-                return await self._download(view, kept, query, rest, form)
+                alone = request.method == "HEAD"
+                return await self._download(view, kept, query, rest, form, head_alone=alone)
             tag = f'"{await self._asking(_state)}"' if view.path == "" else ""
             if tag and request.headers.get("if-none-match") == tag:
                 return Response(status_code=304)
@@ -330,7 +304,14 @@ class ReviewDoor:
         return Response(frame.page(page), status_code=page.status, media_type="text/html; charset=utf-8")
 
     async def _download(
-        self, view: View, kept: Kept, query: Mapping[str, str], rest: str, form: str
+        self,
+        view: View,
+        kept: Kept,
+        query: Mapping[str, str],
+        rest: str,
+        form: str,
+        *,
+        head_alone: bool,
     ) -> Response:
         """A file, piece by piece: each piece is one question, so that no download holds the log open."""
 
@@ -343,7 +324,8 @@ class ReviewDoor:
         async def pieces() -> AsyncGenerator[bytes]:
             here = first
             yield here.bytes(form, head=True)
-            while here.more is not None:
+            # Whoever asks for the head alone is sent no piece: none is looked for.
+            while here.more is not None and not head_alone:
                 here = await piece(here.more)
                 yield here.bytes(form, head=False)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from broker.checkpoint import LogVerifier
 from broker.server.review import calls, integrity, one_call, one_record, over_time, proof, question_pages
-from broker.server.review.door import View
+from broker.server.review.view import View
 
 
 def views(*, key: Callable[[], LogVerifier | None]) -> tuple[View, ...]:
@@ -12,7 +12,7 @@ def views(*, key: Callable[[], LogVerifier | None]) -> tuple[View, ...]:
     key: the log's public key, where it is known: signatures are checked with it.
     """
     return (
-        View(path="", name="calls", show=calls.show, file=calls.file),
+        View(path="", name="calls", show=calls.show, file=calls.file, elsewhere=calls.elsewhere),
         View(
             path="call/",
             name="call",
