@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SECTION = (ROOT / "docs" / "reviewing.md").read_text(encoding="utf-8")
-SECTION = SECTION.partition("\n## A busy day\n")[2].partition("\n## ")[0]
+_PAGE = (ROOT / "docs" / "reviewing.md").read_text(encoding="utf-8")
+SECTION = _PAGE.partition("\n## A busy day\n")[2].partition("\n## ")[0]
 COMMANDS = [
     (command, output)
     for block in re.findall(r"^```console\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)

@@ -19,9 +19,9 @@ from broker.kit.sqlite import SqliteSpends
 from broker.record import Record
 from broker.request import RequestBinding
 
-PAGE = (Path(__file__).parents[1] / "docs" / "reviewing.md").read_text(encoding="utf-8")
+_WHOLE = (Path(__file__).parents[1] / "docs" / "reviewing.md").read_text(encoding="utf-8")
 # That section is about a log of its own: tests/test_docs_busy_day.py types it.
-PAGE = PAGE.partition("\n## A busy day\n")[0] + PAGE[PAGE.index("\n## Find\n") :]
+PAGE = _WHOLE.partition("\n## A busy day\n")[0] + _WHOLE[_WHOLE.index("\n## Find\n") :]
 CONSOLES = re.findall(r"^```console\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [
     (command, output)
