@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from broker.canonical import Json
 from broker.chain import Chain, Principal
 from broker.checkpoint import Checkpoint, sign
-from broker.record import Record
+from broker.record import Private, Record
 from broker.store.connection import connect
 from broker.store.ledger import Append, Ask, Ledger, body_of, read_head, settle
 from broker.store.protocols import Entry
@@ -147,8 +147,11 @@ def _call(
         "backend": f"backend-{backend}",
         "rule": f"roles.support.grants[{tool % 5}]",
         "catalog": "c" * 43,
-        "arguments_sha256": f"{call:043x}",
     }
+    aud = f"https://backend-{backend}.example.com"
+    thing = call % 100_000
+    asked: dict[str, Json] = {"arguments": {"thing": thing}, "arguments_sha256": f"{call:043x}"}
+    salt = dice.randbytes(16)
     luck = dice.random()
     if luck < 0.02:
         code, reason = _CODES[int(luck * 50 * len(_CODES))]
@@ -158,17 +161,25 @@ def _call(
             txn=txn,
             chain=chain,
             fields=facts | {"code": code, "reason": reason},
+            private=Private.of(asked, salt=salt),
         )
         return
     jti = f"{call:022x}"
-    aud = f"https://backend-{backend}.example.com"
     token: dict[str, Json] = {"action": f"tool-{tool}:use", "aud": aud, "jti": jti}
     where: dict[str, Json] = {
         "method": "GET",
-        "location": f"{aud}/things/{call % 100_000}",
+        "location": f"{aud}/things/{{thing}}",
         "exp": time_ms // 1000 + 30,
     }
-    yield Record(event="allowed", time_ms=time_ms, txn=txn, chain=chain, fields=facts | token | where)
+    private = Private.of(asked | {"location": f"{aud}/things/{thing}"}, salt=salt)
+    yield Record(
+        event="allowed",
+        time_ms=time_ms,
+        txn=txn,
+        chain=chain,
+        fields=facts | token | where,
+        private=private,
+    )
     spent: dict[str, Json] = {**token, "sid": sid, "tool": f"tool-{tool}", "backend": f"backend-{backend}"}
     if backend < REPORTING and luck < 0.995:
         yield Record(event="spent", time_ms=time_ms + 2, txn=txn, chain=chain, fields=spent)

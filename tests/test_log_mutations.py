@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from written_log import WrittenLog, call, calls, new_log
 
 from broker.checkpoint import Checkpoint, LogVerifier, sign
-from broker.cli.reviewing import verify
+from broker.cli.reviewing import found as answers, verify
 from broker.errors import LogUnavailable
 from broker.keys import KeyRing
 from broker.merkle import Head, leaf_hash
@@ -122,7 +122,7 @@ class Bench:
         finally:
             connection.close()
 
-    def verified(self, *, anchored: bool, deep: bool = False) -> verify.Found | None:
+    def verified(self, *, anchored: bool, deep: bool = False) -> answers.Found | None:
         """What is said; None where it cannot tell."""
         arguments = argparse.Namespace(
             checkpoint=self.honest.elsewhere if anchored else None,
@@ -803,7 +803,7 @@ def test_ten_thousand_changes_are_found_or_counted_among_what_is_not_anchored(be
     assert unseen == {False: UNSEEN_WITH_THE_KEY_ALONE, True: UNSEEN_WITH_AN_ANCHOR}
 
 
-def judge(verdict: Verdict, found: verify.Found | None, *, anchored: bool) -> str | None:
+def judge(verdict: Verdict, found: answers.Found | None, *, anchored: bool) -> str | None:
     """What is wrong with what was said; None where it is right."""
     if found is None or isinstance(verdict, CannotTell):
         return None if found is None and isinstance(verdict, CannotTell) else "whether it can tell"

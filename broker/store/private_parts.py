@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from broker.canonical import digest
@@ -65,40 +65,61 @@ class Checked:
     tampered: tuple[LogTampered, ...]
 
 
-def check(connection: Connection, *, end: int | None = None) -> Checked:
-    """Hold every private part against its record. An archive has none from `end` on: the log kept them.
+@dataclass(slots=True, kw_only=True)
+class Judge:
+    """Holds private parts against their records, one record after the other.
 
     1. A part belongs to a record that has a digest of it.
     2. It hashes to that digest, or it is gone. Whether it may be is for `unexplained` to say.
+
+    Attributes:
+        end: an archive has no parts from there on: the log kept them.
     """
-    kept, gone, tampered = 0, set[int](), list[LogTampered]()
-    for index, record, salt, body in _parts(connection):
-        if salt is None and _MEMBER not in record:
-            continue
+
+    end: int | None = None
+    _kept: int = field(default=0, init=False)
+    _gone: set[int] = field(default_factory=set[int], init=False)
+    _tampered: list[LogTampered] = field(default_factory=list[LogTampered], init=False)
+
+    def __call__(self, index: int, record: bytes, salt: bytes | None, body: bytes) -> None:
+        """Look at a record and what lies beside it; `salt` is None where nothing does."""
         if salt is not None and _fits(record, digest(salt + body)):
-            kept += 1
-            continue
+            self._kept += 1
+            return
         said = _said(record)
         if said is None:
             if salt is not None:
                 what = f"record {index} has no private part, and one lies there"
-                tampered.append(LogTampered(what, first=index))
+                self._tampered.append(LogTampered(what, first=index))
         elif salt is None or salt == ERASED:
-            if end is None or index < end:
-                gone.add(index)
+            if self.end is None or index < self.end:
+                self._gone.add(index)
         elif digest(salt + body) != said:
-            tampered.append(_changed(index))
+            self._tampered.append(_changed(index))
         else:
-            kept += 1
-    alone = connection.execute(
-        "SELECT idx FROM private WHERE salt <> ? AND NOT EXISTS"
-        " (SELECT 1 FROM record WHERE record.idx = private.idx) ORDER BY idx",
-        (ERASED,),
-    ).fetchall()
-    tampered += [
-        LogTampered(f"a private part of record {index} lies there, and no such record") for (index,) in alone
-    ]
-    return Checked(kept=kept, gone=frozenset(gone), tampered=tuple(tampered))
+            self._kept += 1
+
+    def verdict(self, connection: Connection) -> Checked:
+        """Of all that were looked at; and parts that are no record's are found."""
+        alone = connection.execute(
+            "SELECT idx FROM private WHERE salt <> ? AND NOT EXISTS"
+            " (SELECT 1 FROM record WHERE record.idx = private.idx) ORDER BY idx",
+            (ERASED,),
+        ).fetchall()
+        strangers = [
+            LogTampered(f"a private part of record {index} lies there, and no such record")
+            for (index,) in alone
+        ]
+        return Checked(kept=self._kept, gone=frozenset(self._gone), tampered=(*self._tampered, *strangers))
+
+
+def check(connection: Connection, *, end: int | None = None) -> Checked:
+    """Have every record looked at, in a pass of its own. `end` as in `Judge`."""
+    judge = Judge(end=end)
+    for index, record, salt, body in _parts(connection):
+        if salt is not None or MEMBER in record:
+            judge(index, record, salt, body)
+    return judge.verdict(connection)
 
 
 def unexplained(gone: Iterable[int], said: Iterable[tuple[int, Body]]) -> list[int]:
@@ -113,7 +134,7 @@ def _parts(connection: Connection) -> Generator[tuple[int, bytes, bytes | None, 
     begin = -1
     while True:
         rows = connection.execute(
-            "SELECT r.idx, CAST(r.body AS BLOB), p.salt, ifnull(CAST(p.body AS BLOB), x'')"
+            "SELECT r.idx, CAST(r.body AS BLOB), CAST(p.salt AS BLOB), ifnull(CAST(p.body AS BLOB), x'')"
             " FROM record r LEFT JOIN private p ON p.idx = r.idx WHERE r.idx > ? ORDER BY r.idx LIMIT 4096",
             (begin,),
         ).fetchall()
@@ -123,14 +144,15 @@ def _parts(connection: Connection) -> Generator[tuple[int, bytes, bytes | None, 
         begin = rows[-1][0]
 
 
-_MEMBER = b'"private_sha256":'
+MEMBER = b'"private_sha256":'
+"""What a record has that has a private part; others may have it, too."""
 
 
 def _fits(record: bytes, found: str) -> bool:
     """Whether a record has that digest, and no other. Most have, and JSON takes long to read. Within a text
     the quotes would be escaped; within another object it would be no reader's, who asks JSON."""
-    at = record.find(_MEMBER)
-    return record.startswith(f'"{found}"'.encode(), at + len(_MEMBER)) and record.count(_MEMBER) == 1
+    at = record.find(MEMBER)
+    return record.startswith(f'"{found}"'.encode(), at + len(MEMBER)) and record.count(MEMBER) == 1
 
 
 def _said(record: bytes) -> object:

@@ -4,12 +4,14 @@ import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeAlias
 
 from broker.errors import LogTampered
 from broker.merkle import Head, root_of
 from broker.store.cut import Beginning, beginning
 from broker.store.file_format import BESIDE_SINCE
 from broker.store.history import is_damage, version
+from broker.store.private_parts import MEMBER, Judge
 from broker.tiles import HEIGHT, WIDTH
 
 
@@ -57,11 +59,15 @@ def hash_records(
     progress: Callable[[int, int], None] | None = None,
     *,
     before: Beginning | None = None,
+    judge: Judge | None = None,
 ) -> Whole:
     """Hash every record again, in one pass; with the roots at these sizes, and at those that the head knows.
 
     1. Every place is filled, from 0 on, or from the first record on that was not moved, without a gap.
     2. Every record hashes to its leaf.
+
+    Args:
+        judge: is shown each record that has a private part, or seems to, in the same pass.
 
     Raises:
         LogTampered: naming the first record that is not what was written.
@@ -74,8 +80,8 @@ def hash_records(
     frontier: list[bytes] = list(before.head.frontier)
     pop, add = frontier.pop, frontier.append
     place = before.head.size
-    for rows in _batches(connection):
-        for index, leaf, body in rows:
+    for rows in _batches(connection, _RECORDS if judge is None else _RECORDS_AND_PARTS):
+        for index, leaf, body, salt, part in rows:
             # 1. No gap.
             if index != place:
                 what = f"record {place} is missing" if index > place else f"record {index} is no record"
@@ -92,6 +98,8 @@ def hash_records(
                     found = sha256(b"\x01" + pop() + found).digest()
                     rest >>= 1
             add(found)
+            if judge is not None and (salt is not None or MEMBER in body):
+                judge(place, body, salt, part)
             place += 1
             if place in wanted:
                 roots[place] = root_of(frontier)
@@ -198,18 +206,31 @@ _BATCH = 4096
 
 _LAST_OF_TILE = WIDTH - 1
 
-_RECORDS = "SELECT idx, leaf, ifnull(CAST(body AS BLOB), x'') FROM record WHERE idx >= ? ORDER BY idx LIMIT ?"
+_RECORDS = (
+    "SELECT idx, leaf, ifnull(CAST(body AS BLOB), x''), NULL, x'' FROM record"
+    " WHERE idx >= ? ORDER BY idx LIMIT ?"
+)
+_RECORDS_AND_PARTS = (
+    "SELECT r.idx, r.leaf, ifnull(CAST(r.body AS BLOB), x''),"
+    " CAST(p.salt AS BLOB), ifnull(CAST(p.body AS BLOB), x'')"
+    " FROM record r LEFT JOIN private p ON p.idx = r.idx WHERE r.idx >= ? ORDER BY r.idx LIMIT ?"
+)
+
+_Row: TypeAlias = tuple[int, bytes, bytes, bytes | None, bytes]
 
 
-def _batches(connection: sqlite3.Connection) -> Generator[list[tuple[int, bytes, bytes]]]:
+def _batches(connection: sqlite3.Connection, sql: str) -> Generator[list[_Row]]:
     """All records in their order, some thousands at once. Raises LogTampered at the first unreadable one."""
     begin, most = -(2**63), _BATCH
     while True:
         try:
-            rows = connection.execute(_RECORDS, (begin, most)).fetchall()
+            rows = connection.execute(sql, (begin, most)).fetchall()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
+            if most == 1 and sql is _RECORDS_AND_PARTS:
+                sql = _RECORDS  # perhaps it is what lies beside the records that is damaged
+                continue
             if most == 1:
                 place = max(begin, 0)
                 raise LogTampered(f"record {place} cannot be read: {error}", first=place) from error

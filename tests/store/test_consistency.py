@@ -28,9 +28,8 @@ async def test_whatever_is_stored_of_subtrees_the_proofs_are_those_of_the_leaves
     tmp_path: Path, stored: str
 ) -> None:
     async with Store.open(tmp_path / "broker.db", origin="o", now_ms=lambda: 0) as store:
-        for number in range(SIZE - 1):
-            store.append_soon(Record(event="refused", time_ms=number, fields={}))
-        await store.append(Entry(record=Record(event="refused", time_ms=SIZE, fields={})))
+        for number in range(SIZE):
+            await store.append(Entry(record=Record(event="refused", time_ms=number, fields={})))
         changes = {
             "whole": "SELECT 1",
             "missing": "DELETE FROM subtree",
