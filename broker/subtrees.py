@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Protocol
 
-from broker.merkle import EMPTY_ROOT, node_hash, root_of
+from broker.merkle import EMPTY_ROOT, root_of
 from broker.tiles import HEIGHT
 
 
@@ -89,5 +90,7 @@ def _perfect(nodes: Nodes, height: int, index: int) -> bytes:
 def fold(hashes: Sequence[bytes]) -> bytes:
     """The root over as many nodes as a power of two."""
     while len(hashes) > 1:
-        hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
+        # `node_hash`, spelled out: the writer of the log does this for each record that calls wait for.
+        pairs = zip(hashes[::2], hashes[1::2], strict=True)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
     return hashes[0]

@@ -23,7 +23,7 @@ from broker.store.layout import schema, statements
 from broker.store.ledger import Change, Ledger
 from broker.store.private_parts import ERASED
 from broker.store.sessions import Append
-from broker.store.subtrees import WIDTH
+from broker.tiles import WIDTH
 
 MIN_AGE_MS = 2 * 86_400_000
 """No younger record is moved: the longest window of a rate is a day, and no call is under way for so long."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from broker.errors import LogTampered
 from broker.merkle import EMPTY_ROOT, Head, tree_hash
 from broker.store.connection import Connection
-from broker.store.subtrees import WIDTH
+from broker.tiles import WIDTH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,8 @@
 """The roots of full subtrees of the log, kept so that a proof over millions of records reads few of them."""
 
-from broker.merkle import tree_hash
 from broker.store.connection import Connection
-
-WIDTH = 256
-"""How many a subtree has below it: records on level 1, subtrees on each other (C2SP tlog-tiles)."""
+from broker.subtrees import fold
+from broker.tiles import WIDTH
 
 
 def cover(connection: Connection, most: int = 8) -> int:
@@ -49,5 +47,5 @@ def _complete(connection: Connection, tile: int) -> None:
 
 
 def _keep(connection: Connection, level: int, index: int, below: list[tuple[bytes]]) -> None:
-    root = tree_hash([each for (each,) in below])
+    root = fold([each for (each,) in below])
     connection.execute("INSERT OR IGNORE INTO subtree VALUES (?, ?, ?)", (level, index, root))

@@ -12,7 +12,8 @@ from broker.store.connection import connect
 from broker.store.ledger import Append, Ask, Ledger, body_of
 from broker.store.protocols import Entry
 from broker.store.sqlite import Store
-from broker.store.subtrees import WIDTH, cover
+from broker.store.subtrees import cover
+from broker.tiles import WIDTH
 
 pytestmark = pytest.mark.anyio
 

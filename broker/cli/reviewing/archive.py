@@ -20,7 +20,7 @@ from broker.store import archiving, history
 from broker.store.connection import connect
 from broker.store.file_format import VERSION
 from broker.store.ledger import Ledger
-from broker.store.subtrees import WIDTH
+from broker.tiles import WIDTH
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
