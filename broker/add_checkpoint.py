@@ -10,6 +10,9 @@ from broker.merkle import HASH_BYTES
 MAX_PROOF = 63
 """C2SP tlog-witness: a client MUST NOT send more lines."""
 
+MAX_SIZE = 2**63 - 1
+"""Records of a log: more are told by none, and could not be kept (C2SP tlog-checkpoint, a 64-bit number)."""
+
 _OLD = re.compile(r"old (0|[1-9][0-9]{0,18})")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
@@ -68,4 +71,7 @@ def _read(text: str) -> Checkpoint:
     lines = text.split("\n")
     if lines.pop() != "" or "" in lines:
         raise ValueError("not a checkpoint")
-    return Checkpoint.parse("\n".join(lines[:3]) + "\n")
+    found = Checkpoint.parse("\n".join(lines[:3]) + "\n")
+    if found.size > MAX_SIZE:
+        raise ValueError("more records than any log has")
+    return found

@@ -277,3 +277,14 @@ async def test_the_witness_s_key_is_its_own_and_stays(desk: Desk, tmp_path: Path
     assert KeyRing.open(tmp_path / "keys", now_s=NOW_S).witness_key().private_bytes_raw() == raw
     assert (tmp_path / "keys" / "witness.pem").stat().st_mode & 0o777 == 0o600
     assert b64decode(str(await desk.witness.cosigner()).split("+", 2)[2])[0] == 4
+
+
+async def test_a_log_that_says_it_is_larger_than_can_be_kept_is_refused_and_disturbs_nobody(
+    desk: Desk,
+) -> None:
+    before = desk.store.ready()
+    for size in (2**63, 10**30):
+        note = sign(Checkpoint(origin=LOG, size=size, root=tree_hash(LEAVES)), LOG_KEY)
+        assert await desk.status(body(0, (), note)) == 400
+        assert desk.store.ready() == before
+    assert await desk.status(body(0, (), grown(3))) == 200
