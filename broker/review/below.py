@@ -68,7 +68,12 @@ def _session(connection: sqlite3.Connection, which: str) -> str:
         row = connection.execute(sql, (which,)).fetchone()
         if row is not None:
             return str(row[0])
-    raise Usage(f"the log has no session {which!r}, and no call or token of one")
+    raise unknown(which)
+
+
+def unknown(which: str) -> Usage:
+    """That there is none; said in the same words of one that somebody may not see."""
+    return Usage(f"the log has no session {which!r}, and no call or token of one")
 
 
 def _node(connection: sqlite3.Connection, row: tuple[Any, ...], revoked: dict[str, str]) -> SessionNode:

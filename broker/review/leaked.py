@@ -16,7 +16,7 @@ def leaked(index: ReviewIndex, jti: str) -> Leak:
     row = ask("SELECT min(idx) FROM call WHERE jti = ? AND outcome < 6", (jti,)).fetchone()
     call = None if row[0] is None else call_of(index.connection, row[0])
     if call is None:
-        raise Usage(f"the log has no token {jti!r}; `jti` stands in the token, and in a backend's own log")
+        raise unknown(jti)
     events = {call.idx, *(each for each in (call.end_idx, call.spent_idx) if each is not None)}
     events |= {idx for (idx,) in ask("SELECT idx FROM call WHERE jti = ?", (jti,)).fetchall()}
     events |= {idx for (idx,) in ask("SELECT idx FROM event WHERE about = ?", (jti,)).fetchall()}
@@ -35,3 +35,8 @@ def leaked(index: ReviewIndex, jti: str) -> Leak:
         meanwhile=calls_of(index.connection, (idx for (idx,) in meanwhile)),
         reports=reports is not None,
     )
+
+
+def unknown(jti: str) -> Usage:
+    """That there is none; said in the same words of one that somebody may not see."""
+    return Usage(f"the log has no token {jti!r}; `jti` stands in the token, and in a backend's own log")

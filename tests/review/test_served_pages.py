@@ -190,6 +190,23 @@ def test_a_reviewer_of_one_tenant_sees_its_records_alone(world: World) -> None:
     assert "catalog.loaded" not in everything
 
 
+@pytest.mark.parametrize("question", ["leaked?jti=", "below?session="])
+def test_what_another_tenant_has_and_what_nobody_has_are_refused_in_the_same_words(
+    world: World, question: str
+) -> None:
+    world.log.write(call(7, tenant="globex", sid="session-7"))
+    asked = ("jti-0007", "txn-0007", "session-7") if question.startswith("below") else ("jti-0007",)
+    everybody, _ = world.login()
+    world.provider.person = {"sub": "ada", "groups": ["acme-auditors"]}
+    ada, _ = world.login()
+    for name in asked:
+        assert everybody.pages.get(f"/review/questions/{question}{name}").status == 200
+        theirs = ada.pages.get(f"/review/questions/{question}{name}")
+        nobodys = ada.pages.get(f"/review/questions/{question}{name[:-1]}9")
+        assert theirs.status == nobodys.status == 400
+        assert theirs.text == nobodys.text.replace(f"{name[:-1]}9", name)
+
+
 def test_the_two_tenants_of_one_person_are_no_third_one(world: World) -> None:
     world.provider.person = {"sub": "eve", "groups": ["auditors", "acme-auditors"]}
     browser, answer = world.login()

@@ -193,10 +193,10 @@ def _chains(asked: Asked) -> Answer:
 
 
 def _leaked(asked: Asked) -> Answer:
-    found = leaked.leaked(asked.index, asked.need("jti"))
-    seen = asked.seen
+    jti, seen = asked.need("jti"), asked.seen
+    found = leaked.leaked(asked.index, jti)
     if seen.reviewer.tenant is not None and found.call.tenant != seen.reviewer.tenant:
-        raise Usage(f"the log has no token {asked.need('jti')!r}")
+        raise leaked.unknown(jti)
     call = found.call
     until = "" if call.exp is None else f"; good until {_second(call.exp)}"
     spent = "spent" if call.spent_idx is not None else "not spent, as far as this log knows"
@@ -213,10 +213,10 @@ def _leaked(asked: Asked) -> Answer:
 
 
 def _below(asked: Asked) -> Answer:
-    found = below.below(asked.index, asked.need("session"))
-    seen = asked.seen
+    which, seen = asked.need("session"), asked.seen
+    found = below.below(asked.index, which)
     if seen.reviewer.tenant is not None and any(each.tenant != seen.reviewer.tenant for each in found):
-        raise Usage("the log has no such session")
+        raise below.unknown(which)
     return Answer(
         columns=("Session", "For whom", "Agent", "Opened", "Revoked", "Calls", "Refused", "Record"),
         rows=[
