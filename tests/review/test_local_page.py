@@ -64,6 +64,14 @@ def test_nobody_sees_anything_without_a_session(running: Reviewing, log: Written
     assert looks(log) == []
 
 
+def test_the_address_is_a_number_for_who_listens_on_another_localhost_is_shown_the_code(
+    log: WrittenLog,
+) -> None:
+    with reviewing(log.folder, "--listen", "localhost:0") as running:
+        assert running.address.startswith("http://127.0.0.1:")
+        assert running.pages.login().show().status == 200
+
+
 def test_another_host_header_is_not_answered(running: Reviewing) -> None:
     pages = running.pages.login()
     port = pages.authority.rpartition(":")[2]

@@ -89,12 +89,14 @@ async def review(local: Local) -> int:
     found = await to_thread.run_sync(_find, local)
     async with _looks(found) as looks:
         listener = bind(local.host, local.port, another="give another --listen")
-        port = listener.getsockname()[1]
+        # As a number: browsers try `localhost` as ::1 first, and whoever listens there, which could be
+        # anybody, would be shown the code.
+        host, port = listener.getsockname()[:2]
         # A cookie of 127.0.0.1 is shown to every program that listens there, on whichever port. To get this
         # one, its path would have to be guessed.
         base = f"/review/{secrets.token_urlsafe(16)}"
         code = secrets.token_urlsafe(SECRET_BYTES)
-        shown = f"[{local.host}]" if ":" in local.host else local.host
+        shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{port}{base}/login?once={code}"
         with _for_the_browser(address if local.open_browser else None) as (to_open, forget):
             user = Reviewer(sub=_user())
