@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Generator
+from dataclasses import fields
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,8 @@ from written_log import WrittenLog, call, calls, new_log
 from broker.errors import LogUnavailable
 from broker.review.index import open_index
 from broker.server.review.asking import Asking, Busy
+from broker.server.review.filters import ASKED, Wanted
+from broker.server.review.questions import QUESTIONS
 
 
 @pytest.fixture
@@ -158,6 +161,29 @@ def test_what_was_looked_at_is_in_the_log_once_for_each_view_and_filter(
         [*BROKER, "log", "verify"], cwd=log.folder, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stdout.startswith("whole: 12 records"), done.stdout
+
+
+def test_what_no_page_is_asked_by_makes_no_record_and_none_longer(
+    running: Reviewing, log: WrittenLog
+) -> None:
+    pages = running.pages.login()
+    for query in ("", "?subject=&agent=", "?utm=1", "?utm=2", "?" + "&".join(f"n{n}=x" for n in range(900))):
+        assert pages.show(f"/{query}").status == 200
+    assert looks(log) == [("calls", None)]
+    shown = pages.show("/?everything=1").text
+    assert "utm" not in shown
+
+
+def test_looks_that_differ_at_their_very_end_are_two(running: Reviewing, log: WrittenLog) -> None:
+    pages = running.pages.login()
+    for end in "ab":
+        pages.show("/call/" + "x" * 600 + end)
+    assert [view for view, _ in looks(log)] == ["call", "call"]
+
+
+def test_a_view_may_be_asked_by_whatever_its_form_has() -> None:
+    assert {name for question in QUESTIONS for name in question.fields} <= ASKED
+    assert {each.name for each in fields(Wanted)} <= ASKED
 
 
 def test_a_proof_from_the_page_holds_for_somebody_without_the_log(

@@ -15,6 +15,7 @@ from broker.errors import BrokerError, LogTampered, LogUnavailable, Usage
 from broker.server.quiet import where
 from broker.server.review.asking import Asking, Busy
 from broker.server.review.files import File, Proof
+from broker.server.review.filters import ASKED
 from broker.server.review.frame import HEADERS, Frame, Page, problem
 from broker.server.review.html import element
 from broker.server.review.login import Login, Told
@@ -163,7 +164,7 @@ class ReviewDoor:
         if found is None:
             return self._page(problem("Not found", "There is no such page.", status=404), kept)
         view, rest, form = found
-        query = {name: value for name, value in request.query_params.items() if name != "form"}
+        query = {name: value for name, value in request.query_params.items() if name in ASKED}
         if not form and (better := view.elsewhere(query)) is not None:
             return RedirectResponse(f"{self._place.base}/{better}", status_code=303)
         try:

@@ -17,6 +17,9 @@ MAX_INDEX = 2**63 - 1
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,3})?)?)?)?)?)?", re.ASCII)
 _NAMES = ("subject", "agent", "tool", "backend", "tenant", "txn", "text", "outcome", "since", "until")
 
+ASKED = frozenset(_NAMES) | {"before", "everything", "code", "session", "jti", "day", "other"}
+"""What a page may be asked by. Whatever else an address has is neither looked at nor recorded."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:

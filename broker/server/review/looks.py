@@ -38,6 +38,11 @@ class Look:
             "asked": asked or None,
         }
 
+    def whole(self) -> bytes:
+        """All of it, for telling two looks apart."""
+        asked: dict[str, Json] = {name: value for name, value in self.asked.items() if value}
+        return canonical_json([self.view, self.of, asked])
+
 
 class Looks:
     """Records looks, each once for each session: a list that is asked for every few seconds is one look."""
@@ -55,7 +60,8 @@ class Looks:
         if self._log is None:
             return
         fields = look.fields()
-        key = sha256(canonical_json({name: value for name, value in fields.items() if value})).digest()
+        # Of the whole of it: two that differ behind what a record holds are two looks.
+        key = sha256(look.whole()).digest()
         if key in kept.looked:
             return
         reviewer = kept.reviewer
