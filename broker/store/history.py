@@ -236,7 +236,7 @@ def _line(connection: sqlite3.Connection, index: int, body: Body) -> Line:
     ended: Body | None = None
     spent = False
     if body["event"] == "allowed":
-        for event in call(connection, str(body.get("txn"))):
+        for event in turns(connection, str(body.get("txn"))):
             if event.body["event"] == "ended":
                 ended = event.body
             spent = spent or event.body["event"] == "spent"
@@ -246,10 +246,33 @@ def _line(connection: sqlite3.Connection, index: int, body: Body) -> Line:
     return Line(index=index, body=body, outcome=outcome, ended=ended, spent=spent)
 
 
-def call(connection: sqlite3.Connection, txn: str) -> list[Event]:
-    """Every event of one call, in the order of the log."""
-    rows = connection.execute("SELECT idx, body FROM record WHERE txn = ? ORDER BY idx", (txn,)).fetchall()
+def call(
+    connection: sqlite3.Connection, txn: str, *, after: int = -1, most: int | None = None
+) -> list[Event]:
+    """Every event of one call, in the order of the log.
+
+    Args:
+        after: only those behind the record of that index.
+        most: no more than that many: whoever has a token can have a replay of it recorded without end.
+    """
+    rows = connection.execute(
+        "SELECT idx, body FROM record WHERE txn = ? AND idx > ? ORDER BY idx LIMIT ?",
+        (txn, after, -1 if most is None else most),
+    ).fetchall()
     return [Event(index=index, body=_whole(connection, index, body)) for index, body in rows]
+
+
+def turns(connection: sqlite3.Connection, txn: str) -> list[Event]:
+    """Of one call, what happens at most a few times: its token was spent, and it ended."""
+    rows = connection.execute(
+        "SELECT idx, body FROM record WHERE txn = ? AND event IN ('spent', 'ended') ORDER BY idx", (txn,)
+    ).fetchall()
+    return [Event(index=index, body=_whole(connection, index, body)) for index, body in rows]
+
+
+def count_of_call(connection: sqlite3.Connection, txn: str) -> int:
+    """How many events one call has."""
+    return int(connection.execute("SELECT count(*) FROM record WHERE txn = ?", (txn,)).fetchone()[0])
 
 
 def events_from(connection: sqlite3.Connection, first: int, most: int) -> list[Event]:

@@ -1,12 +1,13 @@
 """`broker review`: one login, by the person who started it; read-only, and every look is a record."""
 
+import json
 import re
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Generator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ from broker.errors import LogUnavailable
 from broker.review.index import open_index
 from broker.server.review.asking import Asking, Busy
 from broker.server.review.filters import ASKED, Wanted
+from broker.server.review.one_call import SHOWN
 from broker.server.review.questions import QUESTIONS
 
 
@@ -184,6 +186,26 @@ def test_looks_that_differ_at_their_very_end_are_two(running: Reviewing, log: Wr
 def test_a_view_may_be_asked_by_whatever_its_form_has() -> None:
     assert {name for question in QUESTIONS for name in question.fields} <= ASKED
     assert {each.name for each in fields(Wanted)} <= ASKED
+
+
+def test_a_token_that_is_shown_again_without_end_makes_no_page_without_end(
+    running: Reviewing, log: WrittenLog
+) -> None:
+    minted, *_ = call(9, outcome=None)
+    ended = call(9)[-1]
+    log.write([minted, *[replace(minted, event="replayed")] * 1200, ended], at_once=1)
+    pages = running.pages.login()
+    page = pages.show("/call/txn-0009")
+    assert page.status == 200
+    assert page.text.count("REPLAY refused") == SHOWN - 1
+    assert "1001 more of its 1202 records are in the download" in page.text
+    assert "returned after 5 ms" in page.text
+    listed = pages.show("/calls.jsonl").text.splitlines()
+    assert [json.loads(line)["outcome"] for line in listed if '"allowed"' in line and "0009" in line] == [
+        "returned"
+    ]
+    assert len(pages.show("/call/txn-0009.jsonl").text.splitlines()) == 1202
+    assert len(pages.show("/call/txn-0009.csv").text.splitlines()) == 1203
 
 
 def test_a_proof_from_the_page_holds_for_somebody_without_the_log(

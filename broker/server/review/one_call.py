@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from broker.retold import happened
 from broker.server.review.calls import outcome
-from broker.server.review.files import File
+from broker.server.review.files import PIECE, File
+from broker.server.review.filters import index as index_of
 from broker.server.review.frame import Page
 from broker.server.review.html import Child, Markup, element, said
 from broker.server.review.seen import Missing, Seen
@@ -16,6 +17,9 @@ from broker.store.history import Event
 
 _BEGINS = frozenset({"allowed", "refused", "replayed"})
 _LONG = 4000
+
+SHOWN = 200
+"""Records of one call on its page; the download has all of them."""
 
 _CLAIMS = (
     ("iss", "the broker"),
@@ -34,14 +38,17 @@ _CLAIMS = (
 
 
 def events_of(seen: Seen, txn: str) -> list[Event]:
-    """The records of one call, as far as this reviewer may see it. Raises Missing.
+    """The first records of one call, and how it went on, if this reviewer may see it. Raises Missing.
 
-    A call is a tenant's by the record that began it: those of its end and its spends say no tenant of their
-    own where a backend wrote them.
+    There may be any number of others: replays of its token, by whoever has it. A call is a tenant's by the
+    record that began it: those of its end and its spends say no tenant of their own where a backend wrote
+    them.
     """
-    events = history.call(seen.connection, txn)
+    events = history.call(seen.connection, txn, most=SHOWN)
     if not events:
         raise Missing
+    if len(events) == SHOWN:
+        events += [each for each in history.turns(seen.connection, txn) if each.index > events[-1].index]
     begins = [event for event in events if event.body["event"] in _BEGINS]
     if not all(seen.may_show(event.body) for event in begins or events):
         raise Missing
@@ -59,6 +66,7 @@ def show(seen: Seen) -> Page:
             element("p", _summary(events), class_="summary"),
             _drawn(seen, first, events),
             _timeline(seen, events),
+            _left_out(seen, events),
             _token(first, events[0].index) if first["event"] == "allowed" else None,
             _records(events),
             element(
@@ -73,6 +81,14 @@ def show(seen: Seen) -> Page:
             ),
         ),
         place="call",
+    )
+
+
+def _left_out(seen: Seen, events: Sequence[Event]) -> Markup | None:
+    if len(events) < SHOWN or (count := history.count_of_call(seen.connection, seen.path)) == len(events):
+        return None
+    return element(
+        "p", f"{count - len(events)} more of its {count} records are in the download.", class_="note"
     )
 
 
@@ -272,8 +288,12 @@ def _records(events: Sequence[Event]) -> Markup:
 
 
 def file(seen: Seen) -> File:
-    """Every record of one call."""
-    events = events_of(seen, seen.path)
+    """Every record of one call, in pieces."""
+    events_of(seen, seen.path)
+    last = index_of(seen.query, "before")
+    events = history.call(seen.connection, seen.path, after=-1 if last is None else last, most=PIECE)
+    if not all(seen.may_show(event.body) for event in events if event.body["event"] in _BEGINS):
+        raise Missing
     name = "call-" + "".join(character for character in seen.path[:64] if character.isalnum())
     return File(
         name=name.encode("ascii", "ignore").decode(),
@@ -282,4 +302,5 @@ def file(seen: Seen) -> File:
             (event.index, event.body["time"], event.body["event"], json.dumps(event.body)) for event in events
         ],
         objects=[{"index": event.index, **event.body} for event in events],
+        more=events[-1].index if len(events) == PIECE else None,
     )
