@@ -258,11 +258,12 @@ def test_the_process_of_the_page_stays_small(running: Reviewing) -> None:
 
 def test_a_spreadsheet_gets_no_formula_of_an_agent(log: WrittenLog) -> None:
     formula = '=HYPERLINK("http://evil.example")'
-    log.write(call(9, tool=formula, rule="@SUM(1)"))
+    log.write(call(9, tool=formula, rule="@SUM(1)", backend="\uff1dSUM(1)"))
     with reviewing(log.folder) as running:
         file = running.pages.login().show("/calls.csv").text
     assert "'=HYPERLINK" in file
     assert "'@SUM" in file
+    assert "'\uff1dSUM" in file  # which is a formula too, where people write that way
     assert not re.search(r'(^|,)"?[=@]', file, re.MULTILINE)
 
 

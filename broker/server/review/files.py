@@ -12,7 +12,8 @@ from broker.plain_text import plain
 PIECE = 500
 """Records of one piece."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the wide forms of the first four."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
