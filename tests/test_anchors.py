@@ -370,6 +370,7 @@ class LittleWitness:
         self.asked: list[AddCheckpoint] = []
         self.key = WITNESS_KEY
         self.status: int | None = None
+        self.times = 1
 
     async def __call__(self, request: web.Request) -> web.Response:
         assert request.path == "/prefix/add-checkpoint"
@@ -384,7 +385,8 @@ class LittleWitness:
             return web.Response(status=422, text="words")
         self.size, self.root = new.size, new.root
         strange = cosign(asked.text, "other.example", OTHER_KEY, now_s=NOW_S)
-        return web.Response(text=strange + cosign(asked.text, WITNESS, self.key, now_s=NOW_S))
+        each = (cosign(asked.text, WITNESS, self.key, now_s=NOW_S + more) for more in range(self.times))
+        return web.Response(text=strange + "".join(each))
 
     @staticmethod
     def conflict(size: str) -> web.Response:
@@ -583,6 +585,18 @@ async def test_a_cosignature_of_another_key_is_not_kept(log: WrittenLog) -> None
         state = await desk.until("witness", lambda state: state.problem != "")
         assert "without a cosignature of the key" in state.problem
         assert (await desk.note(3)).count("\n—") == 1
+
+
+async def test_of_a_witness_that_answers_with_as_much_as_it_may_one_cosignature_is_kept(
+    log: WrittenLog,
+) -> None:
+    witness = LittleWitness()
+    witness.times = 300
+    async with answering(witness) as url, opened(log, witness_anchor(url)) as desk:
+        assert await desk.sign(3) == 3
+        note = await desk.note(3)
+        assert cosigned_at(note, COSIGNER) == NOW_S
+        assert note.count("\n—") == 2
 
 
 # ── all of them ──────────────────────────────────────────────────────────────
