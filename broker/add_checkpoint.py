@@ -10,6 +10,9 @@ from broker.merkle import HASH_BYTES
 MAX_PROOF = 63
 """C2SP tlog-witness: a client MUST NOT send more lines."""
 
+MAX_SIGNATURES = 32
+"""C2SP signed-note: at least sixteen are taken. Anybody may send a note with its line a thousand times."""
+
 MAX_SIZE = 2**63 - 1
 """Records of a log: more are told by none, and could not be kept (C2SP tlog-checkpoint, a 64-bit number)."""
 
@@ -56,6 +59,8 @@ class AddCheckpoint:
         old = _OLD.fullmatch(first)
         if not found or old is None or len(rest) > MAX_PROOF:
             raise ValueError("not an add-checkpoint request")
+        if note.rpartition("\n\n")[2].count("\n") > MAX_SIGNATURES:
+            raise ValueError("more signatures than are verified")
         return cls.of(note, old_size=int(old[1]), proof=tuple(_hash(line) for line in rest))
 
 

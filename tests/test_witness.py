@@ -257,6 +257,13 @@ async def test_what_others_signed_is_neither_judged_nor_kept(desk: Desk) -> None
     assert cosigned_at(kept, await desk.witness.cosigner()) == NOW_S
 
 
+async def test_a_note_with_its_one_signature_a_thousand_times_is_no_request(desk: Desk) -> None:
+    note = grown(3)
+    line = note.rpartition("\n\n")[2]
+    assert await desk.status(body(0, (), note + line * 1000)) == 400
+    assert await desk.status(body(0, (), note + line * 31)) == 200
+
+
 async def test_extension_lines_of_another_log_are_cosigned_too(desk: Desk) -> None:
     text = grown(3).partition("\n\n")[0] + "\nan extension\n"
     assert await desk.status(body(0, (), sign_text(text, LOG, LOG_KEY))) == 200
