@@ -158,11 +158,21 @@ def open_index(
 
 
 def place_of(store: Path, *, may_write: bool = True) -> Path:
-    """Beside the log, where that can be written, or read; else in the user's cache (XDG Base Directory)."""
+    """Beside the log, where that can be written, or read; else in the user's cache (XDG Base Directory).
+
+    Raises:
+        LogUnavailable: there is none.
+    """
     beside = Path(f"{store}-review")
     if _can_write(beside) or (not may_write and beside.exists()):
         return beside
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "broker"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "broker"
+    except RuntimeError:  # a user whom the system does not know, as in a container
+        raise LogUnavailable(
+            f"the index of {store} has no place: you may not write beside the log, and have no home; set"
+            " XDG_CACHE_HOME"
+        ) from None
     with suppress(OSError):
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     return cache / f"{sha256(os.fsencode(store.absolute())).hexdigest()[:32]}-review"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 from written_log import calls, new_log
 
@@ -17,6 +18,7 @@ from broker.review.calls import calls as asked
 from broker.review.counted import who
 from broker.review.index import open_index, place_of
 from broker.review.shown import shown
+from broker.server.review import asking
 from broker.store.file_format import APPLICATION_ID
 from broker.store.layout import schema, statements
 
@@ -223,3 +225,45 @@ def test_records_that_no_broker_writes_stop_nothing(tmp_path: Path) -> None:
         assert {each.standing for each in shown(index.connection, range(len(ODD)))} == {"tampered"}
         # A session that is said to be below itself ends.
         assert below(index, "a")
+
+
+def _nowhere_to_write(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The system, as a container has it: a folder that is only read, and a user without a name."""
+
+    def home() -> Path:
+        raise error
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(Path, "home", home)
+
+
+def test_a_user_without_a_home_is_told_where_an_index_could_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = new_log(tmp_path / "log")
+    log.write(calls(1))
+    _nowhere_to_write(monkeypatch, RuntimeError("Could not determine home directory."))
+    with pytest.raises(LogUnavailable, match="set XDG_CACHE_HOME"), open_index(log.store):
+        pass
+
+
+@pytest.mark.anyio
+async def test_an_index_that_cannot_be_made_for_whatever_reason_ends_no_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = new_log(tmp_path / "log")
+    await anyio.to_thread.run_sync(log.write, calls(1))
+    _nowhere_to_write(monkeypatch, ZeroDivisionError("words"))
+    monkeypatch.setattr(asking, "_IDLE_S", 0.01)
+    ask = asking.Asking(log.store)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask.keep_index)
+            with pytest.raises(ZeroDivisionError):
+                await ask.indexed(lambda found: found.note)
+            while len(caplog.records) < 2:  # noqa: ASYNC110 - it says so each time that it tries
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert "the index is not kept up to date: ZeroDivisionError" in caplog.text
+    assert "words" not in caplog.text

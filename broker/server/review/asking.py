@@ -1,5 +1,6 @@
 """Questions to the log, in worker threads: few at once, each with an end, and none that can write to it."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Generator
@@ -13,9 +14,12 @@ from anyio import to_thread
 
 from broker.errors import LogTampered, LogUnavailable
 from broker.review.index import ReviewIndex, open_index
+from broker.server.quiet import where
 from broker.store import history
 
 T = TypeVar("T")
+
+_log = logging.getLogger("broker.review")
 
 AT_ONCE = 4
 WAITING = 32
@@ -125,6 +129,9 @@ class Asking:
                 return bool(index.behind) and index.writable
         except (LogUnavailable, LogTampered):
             return False  # whoever asks is told
+        except Exception as error:  # noqa: BLE001 - a defect here ends no broker, and is no silent one
+            _log.error("the index is not kept up to date: %s", where(error))
+            return False
 
     async def _in_turn(self, ask: Callable[[Callable[[], bool]], T]) -> T:
         # 1. Few.
