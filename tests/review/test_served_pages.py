@@ -16,7 +16,7 @@ from foreign_issuer import ForeignIssuer
 from free_port import free_port
 from reviewing import Answer, Pages
 from served_pages import CLIENT, Provider, provider, review_section
-from written_log import WrittenLog, call
+from written_log import NOW_MS, WrittenLog, call
 
 CLAIMS = dict[str, Any]
 
@@ -205,6 +205,19 @@ def test_what_another_tenant_has_and_what_nobody_has_are_refused_in_the_same_wor
         nobodys = ada.pages.get(f"/review/questions/{question}{name[:-1]}9")
         assert theirs.status == nobodys.status == 400
         assert theirs.text == nobodys.text.replace(f"{name[:-1]}9", name)
+
+
+def test_what_a_leaked_tokens_session_did_for_another_tenant_is_not_shown(world: World) -> None:
+    exp = NOW_MS // 1000 + 60
+    world.log.write(call(7, tenant="acme", sid="one", exp=exp) + call(8, tenant="globex", sid="one", exp=exp))
+    everybody, _ = world.login()
+    assert "txn-0008" in everybody.pages.get("/review/questions/leaked?jti=jti-0007").text
+    world.provider.person = {"sub": "ada", "groups": ["acme-auditors"]}
+    ada, _ = world.login()
+    for form in ("", ".csv", ".jsonl"):
+        shown = ada.pages.get(f"/review/questions/leaked{form}?jti=jti-0007").text
+        assert "txn-0007" in shown
+        assert "txn-0008" not in shown
 
 
 def test_the_two_tenants_of_one_person_are_no_third_one(world: World) -> None:

@@ -207,7 +207,8 @@ def _leaked(asked: Asked) -> Answer:
         f"{minted} It was {spent}; shown again {call.replays} times.",
         "A call token is good for one request, to one backend, once. What its session did while it was good:",
     )
-    answer = _of_calls(seen, (call, *found.meanwhile), None, notes)
+    meanwhile = (each for each in found.meanwhile if seen.reviewer.tenant in {None, each.tenant})
+    answer = _of_calls(seen, (call, *meanwhile), None, notes)
     records = [_link(_record(seen, idx)) for idx in found.events[: ROWS * 4]]
     more = f"and {len(found.events) - len(records)} more" if len(found.events) > len(records) else None
     return replace(answer, extra=element("p", "Its records: ", [[each, " "] for each in records], more))
