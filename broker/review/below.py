@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any
 
 from broker.errors import Usage
+from broker.plain_text import sought
 from broker.record import timestamp
 from broker.review.answers import OUTCOMES, Counts, SessionNode
 from broker.review.index import ReviewIndex
@@ -68,7 +69,7 @@ def _session(connection: sqlite3.Connection, which: str) -> str:
         row = connection.execute(sql, (which,)).fetchone()
         if row is not None:
             return str(row[0])
-    raise Usage(f"the log has no session {which!r}, and no call or token of one")
+    raise Usage(f"the log has no session {sought(which)}, and no call or token of one")
 
 
 def _node(connection: sqlite3.Connection, row: tuple[Any, ...], revoked: dict[str, str]) -> SessionNode:

@@ -1,6 +1,7 @@
 """What a token that got into other hands could have done, and what was done with it."""
 
 from broker.errors import Usage
+from broker.plain_text import sought
 from broker.review.answers import Leak
 from broker.review.calls import call_of, calls_of
 from broker.review.index import ReviewIndex
@@ -16,7 +17,9 @@ def leaked(index: ReviewIndex, jti: str) -> Leak:
     row = ask("SELECT min(idx) FROM call WHERE jti = ? AND outcome < 6", (jti,)).fetchone()
     call = None if row[0] is None else call_of(index.connection, row[0])
     if call is None:
-        raise Usage(f"the log has no token {jti!r}; `jti` stands in the token, and in a backend's own log")
+        raise Usage(
+            f"the log has no token {sought(jti)}; `jti` stands in the token, and in a backend's own log"
+        )
     events = {call.idx, *(each for each in (call.end_idx, call.spent_idx) if each is not None)}
     events |= {idx for (idx,) in ask("SELECT idx FROM call WHERE jti = ?", (jti,)).fetchall()}
     events |= {idx for (idx,) in ask("SELECT idx FROM event WHERE about = ?", (jti,)).fetchall()}
