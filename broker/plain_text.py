@@ -11,6 +11,18 @@ _BLANK = frozenset(
 """Letters and marks by category, and yet nothing to see (Unicode's Default_Ignorable_Code_Point)."""
 
 
+_SHORT = 40
+"""An id of a call is no longer, and stands there whole; every secret is."""
+
+_BEGINNING = 24
+"""Of what a person wrote to find something by; a token has a header there, and its signature at its end."""
+
+
+def sought(text: str) -> str:
+    """What nobody found, for the sentence that says so: it may be a credential, in the wrong place."""
+    return f"'{plain(text, _BEGINNING)}'" if len(text) > _SHORT else f"'{plain(text)}'"
+
+
 def plain(text: str, most: int = 200) -> str:
     """`text` on one line, each character that does not show as itself written as an escape.
 

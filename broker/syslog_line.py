@@ -1,6 +1,7 @@
 """A record as a message of the syslog protocol, RFC 5424."""
 
 import json
+import re
 from collections.abc import Mapping
 
 from broker.canonical import Json
@@ -13,6 +14,7 @@ ENTERPRISE = "32473"
 """The number that is set apart for documentation (RFC 5612): whoever has one of their own names it."""
 
 _SEVERITIES = {"replayed": 1, "refused": 4, "revoked": 5, "session.revoked": 5, "restored": 5}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _INFORMATIONAL = 6
 _WARNING = 4
 _PARAMS = (
@@ -53,7 +55,7 @@ def syslog_message(
     if logged.text("outcome") == "failed":
         severity = _WARNING
     header = (
-        f"<{FACILITY * 8 + severity}>1 {logged.text('time')} {_name(hostname, 255)} tool-token-broker"
+        f"<{FACILITY * 8 + severity}>1 {_time(logged)} {_name(hostname, 255)} tool-token-broker"
         f" {_name(procid, 128)} {_name(logged.event, 32)} "
     )
     params: dict[str, str] = {"origin": logged.origin, "index": str(logged.index)}
@@ -68,6 +70,12 @@ def syslog_message(
     # Names may be long, too. Where it stands is enough to look it up.
     named = {"origin": logged.origin[:256], "index": str(logged.index), "cut": "true"}
     return header.encode() + _structured(enterprise, named).encode()
+
+
+def _time(logged: Logged) -> str:
+    """TIMESTAMP (§6.2.3). Whoever wrote into the log's file writes no line into the receiver's."""
+    found = logged.text("time")
+    return found if _TIME.fullmatch(found) else "-"
 
 
 def _structured(enterprise: str, params: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ class Life:
         """Every file but those that are there to hold a secret, which nobody else may read."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                if path.suffix in {".pem", ".credential"}:
+                if path.suffix in {".pem", ".credential", ".secret"}:
                     assert path.stat().st_mode & 0o077 == 0, path
                 else:
                     self.keep(f"{when}: {path.relative_to(folder)}", path.read_bytes())

@@ -189,6 +189,11 @@ def test_a_mistake_is_told_with_what_would_be_right(here: Path, capsys: Said, wo
         assert f"see `{command} --help`" in said.err
 
 
+def test_an_empty_word_too_many_is_told_too(capsys: Said) -> None:
+    assert main(["log", "who", ""]) == 2
+    assert "does not know what to do with ''" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["session", "keys"])
 def test_the_first_page_names_every_action_of_a_command(command: str) -> None:
     words = re.findall(r"[a-z]+", COMMANDS[command])

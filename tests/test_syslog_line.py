@@ -95,3 +95,11 @@ def test_a_host_without_a_name_has_the_sign_for_nothing() -> None:
 
 def test_an_enterprise_number_of_ones_own_names_the_data() -> None:
     assert read(message(made("allowed"), enterprise="55555")).head["sdid"] == "delegation@55555"
+
+
+@pytest.mark.parametrize("time", ["x\n<13>1 - evil", "2026-09-21T14:13:20.000Z\n", "", "\ud800", "\x85"])
+def test_a_time_that_somebody_wrote_into_the_log_is_none(time: str) -> None:
+    forged = Logged(origin="o", index=1, record={"event": "refused", "time": time})
+    head, _, rest = message(forged).partition(b" broker.example ")
+    assert head == b"<108>1 -"
+    assert b"\n" not in rest

@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence and the command that says more, instead of the whole usage."""
         if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
-            message = self._unknown(found[1].split())
+            message = self._unknown(found[1].split() or [""])
         self.exit(2, f"{self.prog}: {message}\nsee `{self.prog} --help`\n")
 
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads say the same

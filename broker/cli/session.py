@@ -20,6 +20,7 @@ from broker.canonical import Json
 from broker.cli.parser import config_option, describe
 from broker.errors import Usage
 from broker.places import Places, log_origin, places
+from broker.plain_text import sought
 from broker.record import timestamp
 from broker.revocation import Revocation
 from broker.session import revoked_record
@@ -182,7 +183,9 @@ async def _end_session(where: Places, beginning: str, as_json: bool) -> int:  # 
             every = await store.list_sessions(now_s=asked_ms // 1000, everything=True)
             found = [each for each in every if each.session.sid.startswith(beginning)]
         if not found:
-            print(f"no session has the id {beginning!r}; see `broker session list --all`", file=sys.stderr)
+            print(
+                f"no session has the id {sought(beginning)}; see `broker session list --all`", file=sys.stderr
+            )
             return 1
         if len(found) > 1:
             shown = ", ".join(each.session.sid for each in found[:_SHOWN_MATCHES])

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class JsonlSink:
     2. Records that the last line shows to be there are not written again. They must be those that are
        there: a log of which an older copy was put back has others under the same indexes.
     3. A batch is there when it is synced, and so is the name of a file that is new.
+    4. Nothing is written through a link: whoever may lay one into the folder, as a collector that takes the
+       files away, would choose what of the broker's is cut off or written over.
     """
 
     def __init__(self, folder: JsonlFolder) -> None:
@@ -83,7 +86,7 @@ class JsonlSink:
         # 3.
         for path, lines in self._shared_out(fresh):
             new = not path.exists()
-            with path.open("ab") as opened:
+            with open(path, "ab", opener=_no_link) as opened:
                 opened.write(b"".join(lines))
                 opened.flush()
                 os.fsync(opened.fileno())
@@ -136,7 +139,11 @@ class JsonlSink:
             yield path, lines
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+        return sorted(
+            path
+            for path in self._folder.iterdir()
+            if _NAME.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode)
+        )
 
     def _newest(self) -> Path | None:
         files = self._files()
@@ -160,7 +167,9 @@ class JsonlSink:
                 continue
             # Under another name until it is whole: who reads the folder sees one of the two, or both.
             partial = path.with_suffix(".jsonl.gz.part")
-            with path.open("rb") as source, partial.open("wb") as target:
+            partial.unlink(missing_ok=True)
+            # 4. New, so it is no link.
+            with path.open("rb") as source, partial.open("xb") as target:
                 with gzip.GzipFile(filename="", fileobj=target, mode="wb", mtime=0) as packed:
                     shutil.copyfileobj(source, packed)
                 target.flush()
@@ -177,6 +186,11 @@ class JsonlSink:
             os.close(handle)
 
 
+def _no_link(path: str, flags: int) -> int:
+    """4. As `open` opens it, where it is no link. Raises OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _day_of(path: Path) -> str:
     found = _NAME.fullmatch(path.name)
     return "" if found is None else found["day"]
@@ -188,7 +202,7 @@ def _first_of(path: Path) -> int:
 
 
 def _cut_torn_line(path: Path) -> None:
-    with path.open("r+b") as opened:
+    with open(path, "r+b", opener=_no_link) as opened:
         end = opened.seek(0, os.SEEK_END)
         keep = end
         while keep > 0:

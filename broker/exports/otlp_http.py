@@ -66,5 +66,5 @@ def _rejected(answer: bytes) -> int:
     try:
         told = cast("dict[str, dict[str, object]]", json.loads(answer or b"{}"))
         return int(str(told.get("partialSuccess", {}).get("rejectedLogRecords", 0)))
-    except (ValueError, AttributeError):  # another form, or none
+    except (ValueError, AttributeError, RecursionError):  # another form, or none
         return 0

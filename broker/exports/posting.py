@@ -91,7 +91,7 @@ class Poster:
             return float(retry_after[:9])
         try:
             date = parsedate_to_datetime(retry_after)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         at = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
         return max(0.0, at.timestamp() - datetime.fromtimestamp(self._now_ms() / 1000, UTC).timestamp())

@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any
 
 from broker.errors import Usage
+from broker.plain_text import sought
 from broker.record import timestamp
 from broker.review.answers import OUTCOMES, Counts, SessionNode
 from broker.review.index import ReviewIndex
@@ -73,7 +74,7 @@ def _session(connection: sqlite3.Connection, which: str) -> str:
 
 def unknown(which: str) -> Usage:
     """That there is none; said in the same words of one that somebody may not see."""
-    return Usage(f"the log has no session {which!r}, and no call or token of one")
+    return Usage(f"the log has no session {sought(which)}, and no call or token of one")
 
 
 def _node(connection: sqlite3.Connection, row: tuple[Any, ...], revoked: dict[str, str]) -> SessionNode:

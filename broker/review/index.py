@@ -29,6 +29,9 @@ VERSION = 1
 AT_ONCE = 20_000
 """Records of one transaction: half a second, and some 30 MB of memory."""
 
+_MAX_DIGITS = 18
+"""Of a number of records: SQLite's integers hold it."""
+
 _PATIENCE_S = 2.0
 """How long to wait for somebody else who brings the index up to date."""
 
@@ -187,12 +190,15 @@ def _can_write(path: Path) -> bool:
 def _opened_to_write(path: Path, store: Path, *, anew: bool) -> ReviewIndex:
     """1. A file that is none of ours, of another version, of another log, or broken, is made anew.
     2. Nobody can read it who cannot read the log.
+    3. A link is none of ours: whoever laid it there would choose the file that is written to.
     """
-    for attempt in (anew, True):
+    for attempt in (anew or path.is_symlink(), True):
         if attempt:
             _delete(path)
         if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, store.stat().st_mode & 0o666))
+            # 2, 3.
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW
+            os.close(os.open(path, flags, store.stat().st_mode & 0o666))
         since = history.unwritten_since(store)
         connection: sqlite3.Connection | None = None
         try:
@@ -282,7 +288,10 @@ def _continues(connection: sqlite3.Connection) -> bool:
     origin = connection.execute("SELECT value FROM log.meta WHERE key = 'origin'").fetchone()
     if said.get("origin") != (origin or ("",))[0]:
         return False
-    size = int(said.get("size", 0))
+    text = str(said.get("size", ""))
+    if len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return False  # nothing of ours
+    size = int(text)
     if size == 0:
         return True
     leaf = connection.execute("SELECT hex(leaf) FROM log.record WHERE idx = ?", (size - 1,)).fetchone()
@@ -339,6 +348,11 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
+def _is_wrong(error: sqlite3.Error) -> bool:
+    """Whether what stands in the file can be no index: damage, or what somebody wrote there."""
+    return history.is_damage(error) or isinstance(error, sqlite3.IntegrityError)
+
+
 @contextmanager
 def _translated(path: Path, *, of_files: bool = True) -> Generator[None]:
     try:
@@ -346,7 +360,7 @@ def _translated(path: Path, *, of_files: bool = True) -> Generator[None]:
     except sqlite3.Error as error:
         what = "; it may be deleted, and the log be looked at with `broker log verify --deep`"
         raise LogUnavailable(
-            f"cannot use the index {path}: {error}{what if history.is_damage(error) else ''}"
+            f"cannot use the index {path}: {error}{what if _is_wrong(error) else ''}"
         ) from error
     except OSError as error:
         if not of_files:  # whoever asks has files of its own

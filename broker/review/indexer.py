@@ -68,10 +68,16 @@ class Indexer:
             try:
                 self._follow()
             except BrokerError as error:
-                if not self._ends.is_set() and error.message != told:
-                    logger.warning("the index for reviewers is not kept up: %s", error.message)
-                    told = error.message
-                self._ends.wait(_AGAIN_S)
+                told = self._wait(error.message, told)
+            except Exception as defect:  # noqa: BLE001 - of this thread: it goes on when the file is another
+                told = self._wait(f"a defect: {type(defect).__name__}", told)
+
+    def _wait(self, problem: str, told: str) -> str:
+        """Say it, unless it was said last; then wait."""
+        if not self._ends.is_set() and problem != told:
+            logger.warning("the index for reviewers is not kept up: %s", problem)
+        self._ends.wait(_AGAIN_S)
+        return problem
 
     def _follow(self) -> None:
         with open_index(self.store, place=self.place) as index:

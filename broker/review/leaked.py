@@ -1,6 +1,7 @@
 """What a token that got into other hands could have done, and what was done with it."""
 
 from broker.errors import Usage
+from broker.plain_text import sought
 from broker.review.answers import Leak
 from broker.review.calls import call_of, calls_of
 from broker.review.index import ReviewIndex
@@ -39,4 +40,4 @@ def leaked(index: ReviewIndex, jti: str) -> Leak:
 
 def unknown(jti: str) -> Usage:
     """That there is none; said in the same words of one that somebody may not see."""
-    return Usage(f"the log has no token {jti!r}; `jti` stands in the token, and in a backend's own log")
+    return Usage(f"the log has no token {sought(jti)}; `jti` stands in the token, and in a backend's own log")

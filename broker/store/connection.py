@@ -1,7 +1,8 @@
 """A connection to the SQLite file, as the store uses one."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -22,6 +23,17 @@ class Connection(Protocol):
     def execute(self, sql: str, parameters: Any = ..., /) -> Rows: ...  # noqa: ANN401
 
     def close(self) -> None: ...
+
+
+@contextmanager
+def without_a_trace(connection: Connection) -> Generator[None]:
+    """What is deleted within is zeroed, also on pages that nothing stands on any more: those keep what stood
+    there otherwise, until they are used again."""
+    connection.execute("PRAGMA secure_delete = ON")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA secure_delete = FAST")
 
 
 Connect: TypeAlias = Callable[[Path], Connection]

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from broker.errors import LogTampered, LogUnavailable, Usage
+from broker.plain_text import sought
 from broker.store import cut, private_parts
 from broker.store.file_format import APPLICATION_ID, READABLE
 
@@ -319,8 +320,8 @@ def find_txn(connection: sqlite3.Connection, prefix: str) -> str:
         if not found and (moved := cut.moved(connection)):
             files = ", ".join(each.file for each in moved)
             older = f"records before {moved[-1].size} were moved to {files}; name that with --store"
-            raise Usage(f"{what} with {prefix!r} here; {older}")
-        raise Usage(f"{what} with {prefix!r}; `broker log list` shows their ids")
+            raise Usage(f"{what} with {sought(prefix)} here; {older}")
+        raise Usage(f"{what} with {sought(prefix)}; `broker log list` shows their ids")
     return found[0]
 
 

@@ -8,7 +8,7 @@ from broker.record import Private, Record
 from broker.revocation import Revocation, names_of
 from broker.session import Session
 from broker.store import kept_session, spends
-from broker.store.connection import Connection
+from broker.store.connection import Connection, without_a_trace
 from broker.store.protocols import Revoked, Standing, StoredSession, Unmet
 
 
@@ -227,7 +227,9 @@ def prune(connection: Connection, *, now_s: int, most: int) -> None:
         (now_s - KEPT_S, most),
     ).fetchone()
     if row[0] is not None:
-        connection.execute("DELETE FROM session WHERE expires_s <= ?", row)
+        # As an offer, it has conditions.
+        with without_a_trace(connection):
+            connection.execute("DELETE FROM session WHERE expires_s <= ?", row)
         connection.execute(
             "INSERT INTO meta VALUES ('session_floor', ?)"
             " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), excluded.value)",

@@ -246,3 +246,26 @@ async def test_an_ocsf_event_of_arguments_has_none_of_the_beginning_either(tmp_p
     await export(tmp_path, call(1, **KEPT), 2, form="ocsf")
     assert "4711" not in json.dumps(lines(tmp_path))
     assert lines(tmp_path)[1]["api"]["operation"] == "orders_get"
+
+
+LINKS = (
+    "delegations-2026-09-20-000000000000.jsonl",
+    "delegations-2026-09-21-000000000000.jsonl",
+    "delegations-2026-09-21-000000000000.jsonl.gz.part",
+)
+"""In the place of the newest file, of the next one, and of the one that is being compressed."""
+
+
+@pytest.mark.parametrize("name", LINKS)
+async def test_no_link_in_the_folder_leads_to_a_file_that_is_written(tmp_path: Path, name: str) -> None:
+    victim, to = tmp_path / "victim", folder(tmp_path, max_bytes=1024, compress=True)
+    victim.write_text("theirs\nhalf a line")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(victim)
+    waits = Waits()
+    async with (
+        open_log(tmp_path, calls(4)) as store,
+        exporting(exporter(store, tmp_path, to, waits=waits)),
+    ):
+        await waits.until(3)
+    assert victim.read_text() == "theirs\nhalf a line"

@@ -61,7 +61,8 @@ async def test_records_that_a_collector_rejects_are_said_and_not_sent_again(
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"{}", b"[]", b"no json", b'{"partialSuccess": 3}', b"\xff" * 100_000]
+    "answer",
+    [b"", b"{}", b"[]", b"no json", b'{"partialSuccess": 3}', b"\xff" * 100_000, b"[" * 60_000],
 )
 async def test_an_answer_of_another_form_is_passed_over(tmp_path: Path, answer: bytes) -> None:
     receiver = HttpReceiver(answer=answer)

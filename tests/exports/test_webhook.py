@@ -101,6 +101,16 @@ async def test_a_receiver_that_asks_for_time_gets_it_within_bounds(
     assert waits.wanted[0] == waited
 
 
+async def test_a_date_that_no_clock_can_show_asks_for_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far = "Mon, 21 Sep 2026 14:15:20 +99999999999999999"
+    receiver = HttpReceiver(behaves=[(429, {"Retry-After": far})])
+    async with sending(tmp_path, calls(1), receiver, waits=Waits()) as (store, _):
+        await until_kept(store, 2)
+    assert "answered with status 429" in caplog.text
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 async def test_a_receiver_that_says_no_is_asked_again_after_a_long_while_and_nothing_is_skipped(
     tmp_path: Path, status: int, caplog: pytest.LogCaptureFixture

@@ -267,3 +267,48 @@ async def test_an_index_that_cannot_be_made_for_whatever_reason_ends_no_broker(
             group.cancel_scope.cancel()
     assert "the index is not kept up to date: ZeroDivisionError" in caplog.text
     assert "words" not in caplog.text
+
+
+@pytest.mark.parametrize("said", ["", "abc", "-5", "9" * 20, "9" * 5000, "٣"])
+def test_one_that_somebody_made_up_is_made_anew(tmp_path: Path, said: str) -> None:
+    log = new_log(tmp_path / "log")
+    log.write(calls(3))
+    expected = whole(log.store)
+    forged = sqlite3.connect(place_of(log.store))
+    with forged:
+        forged.execute("UPDATE meta SET value = ? WHERE key = 'size'", (said,))
+    forged.close()
+    with pytest.raises(LogUnavailable, match="no index of"), open_index(log.store, may_write=False):
+        pass
+    assert whole(log.store) == expected
+
+
+def test_one_that_holds_more_than_it_says_is_named_as_what_may_be_deleted(tmp_path: Path) -> None:
+    log = new_log(tmp_path / "log")
+    log.write(calls(3))
+    whole(log.store)
+    forged = sqlite3.connect(place_of(log.store))
+    with forged:
+        forged.execute("UPDATE meta SET value = '0' WHERE key = 'size'")
+    forged.close()
+    with pytest.raises(LogUnavailable, match="it may be deleted"):
+        whole(log.store)
+
+
+@pytest.mark.parametrize("there", ["a database", "a text", "nothing"])
+def test_a_link_in_its_place_leads_to_no_other_file(tmp_path: Path, there: str) -> None:
+    log = new_log(tmp_path / "log")
+    log.write(calls(3))
+    victim = tmp_path / "victim"
+    if there == "a database":
+        made = sqlite3.connect(victim)
+        with made:
+            made.execute("CREATE TABLE theirs (word TEXT)")
+        made.close()
+    elif there == "a text":
+        victim.write_text("theirs")
+    before = victim.read_bytes() if victim.exists() else None
+    place_of(log.store).symlink_to(victim)
+    whole(log.store)
+    assert (victim.read_bytes() if victim.exists() else None) == before
+    assert not place_of(log.store).is_symlink()

@@ -1,5 +1,6 @@
 """What a reviewer looked at is itself a record, and comes before what is shown."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +13,10 @@ from broker.store.protocols import Entry, Log
 
 _MOST = 512
 """Characters of one value that was asked for."""
+
+_SIGNATURE = re.compile(r"(?<=[A-Za-z0-9_-]{10}\.)[A-Za-z0-9_-]{43,}={0,2}")
+"""What makes a token one. Whoever looks up what a leaked one could do may paste it whole, and a record is for
+ever, and goes to whoever is sent the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +36,12 @@ class Look:
 
     def fields(self) -> dict[str, Json]:
         """As the record has it."""
-        asked: dict[str, Json] = {name: value[:_MOST] for name, value in sorted(self.asked.items()) if value}
+        asked: dict[str, Json] = {
+            _kept(name): _kept(value) for name, value in sorted(self.asked.items()) if value
+        }
         return {
             "view": self.view[:_MOST],
-            "of": None if self.of is None else self.of[:_MOST],
+            "of": None if self.of is None else _kept(self.of),
             "asked": asked or None,
         }
 
@@ -42,6 +49,10 @@ class Look:
         """All of it, for telling two looks apart."""
         asked: dict[str, Json] = {name: value for name, value in self.asked.items() if value}
         return canonical_json([self.view, self.of, asked])
+
+
+def _kept(text: str) -> str:
+    return _SIGNATURE.sub("[signature removed]", text)[:_MOST]
 
 
 class Looks:
