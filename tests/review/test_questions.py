@@ -264,6 +264,19 @@ def test_a_call_and_a_token_lead_to_their_session(world: World) -> None:
         below(world.index, "no such thing")
 
 
+def test_the_beginning_of_an_id_leads_to_its_session_where_it_is_the_only_one(world: World) -> None:
+    one = next(each for each in world.calls if "jti" in each.body)
+    handed = next(each for each in world.records if each["event"] == "delegated")
+    assert below(world.index, one.body["txn"][:-1]) == below(world.index, one.body["sid"])
+    assert below(world.index, handed["txn"][:-1])[0].sid == handed["child"]
+    with pytest.raises(Usage, match="more than one"):
+        below(world.index, one.body["jti"][:-1])
+    with pytest.raises(Usage, match="more than one"):
+        below(world.index, one.body["txn"][:1])
+    with pytest.raises(Usage, match="more than one"):
+        below(world.index, "")
+
+
 def test_a_leaked_token_is_told_with_all_its_records(world: World) -> None:
     for one in [each for each in world.calls if each.outcome == "replayed"][:5] + world.calls[:50]:
         jti = one.body.get("jti")
