@@ -325,6 +325,19 @@ def test_two_days_differ_in_what_only_one_of_them_has(world: World) -> None:
     )
 
 
+def test_rules_that_were_loaded_count_on_the_day_that_they_were(world: World) -> None:
+    loaded = [
+        (idx, each["time"]) for idx, each in enumerate(world.records) if each["event"] == "catalog.loaded"
+    ]
+    day = loaded[0][1][:10]
+    later = "2026-09-29"
+    on = {each: tuple(idx for idx, time in loaded if time.startswith(each)) for each in (day, later)}
+    there, back = changed(world.index, day, later), changed(world.index, later, day)
+    assert (there.rules_before, there.rules_after) == (on[day], on[later])
+    assert (back.rules_before, back.rules_after) == (on[later], on[day])
+    assert on[day] != on[later]
+
+
 def test_search_finds_records_that_are_no_calls_too(world: World) -> None:
     opened = [idx for idx, body in enumerate(world.records) if body["event"] == "session.opened"]
     found = search(world.index, Wanted(text="session.opened corp"), limit=100_000)

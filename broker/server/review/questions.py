@@ -249,7 +249,8 @@ def _revoked(node: SessionNode) -> str:
 def _changed(asked: Asked) -> Answer:
     asked.seen.require_all_tenants("what changed")
     found = changed.changed(asked.index, asked.need("day"), asked.need("other"))
-    rules = f"; rules were loaded {len(found.catalogs)} times between them" if found.catalogs else ""
+    was, now = len(found.rules_before), len(found.rules_after)
+    rules = (f"Rules were loaded {was} and {now} times.",) if was or now else ()
     return Answer(
         columns=("What", "Name", "How", "Before", "After", "First record"),
         rows=[
@@ -263,7 +264,7 @@ def _changed(asked: Asked) -> Answer:
             for each in found.changes
         ],
         objects=[asdict(each) for each in found.changes],
-        notes=(f"{_counted(found.day, found.before)}; {_counted(found.other, found.after)}{rules}.",),
+        notes=(f"{_counted(found.day, found.before)}; {_counted(found.other, found.after)}.", *rules),
         empty="Nothing new, nothing gone, and nothing much more or less.",
     )
 
