@@ -37,6 +37,16 @@ def test_the_day_is_written_the_same_each_time_and_verifies(
     assert "; 0 since then" in capsys.readouterr().out
 
 
+def test_what_it_says_to_type_works_where_no_broker_is_installed(tmp_path: Path) -> None:
+    script = str(ROOT / "examples" / "day" / "demo_day.py")
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, script, str(tmp_path / "day")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=bare).stdout
+    typed = "\n".join(line for line in said.splitlines() if line.startswith("    "))
+    done = subprocess.run(["/bin/sh", "-ec", typed], capture_output=True, text=True, check=True, env=bare)
+    assert "billing-bot" in done.stdout
+
+
 def test_a_day_is_written_over_a_day_and_over_nothing_else(tmp_path: Path) -> None:
     other = tmp_path / "mine"
     other.mkdir()

@@ -233,14 +233,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What is different between two days. `catalogs` are the records of rules that were loaded then."""
+    """What is different between two days. `rules_…` are the records of rules that were loaded."""
 
     day: str
     other: str
     before: Counts
     after: Counts
     changes: tuple[Change, ...]
-    catalogs: tuple[int, ...]
+    rules_before: tuple[int, ...]
+    rules_after: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,20 +32,34 @@ LEFT JOIN name tenant ON tenant.id = w.tenant
 ORDER BY b.path LIMIT ?
 """
 
-_HANDED_ON = """
-SELECT s.sid FROM log.record r JOIN session s ON s.sid = json_extract(r.body, '$.child')
-WHERE r.txn = ? AND r.txn IS NOT NULL AND r.event = 'delegated'
-"""
+_NAMED = (
+    "SELECT sid, sid FROM session WHERE sid BETWEEN ? AND ? LIMIT 2",
+    (
+        "SELECT DISTINCT c.txn, s.sid FROM call c JOIN session s ON s.id = c.session"
+        " WHERE c.txn BETWEEN ? AND ? LIMIT 2"
+    ),
+    (
+        "SELECT DISTINCT c.jti, s.sid FROM call c JOIN session s ON s.id = c.session"
+        " WHERE c.jti BETWEEN ? AND ? LIMIT 2"
+    ),
+    (
+        "SELECT DISTINCT r.txn, s.sid FROM log.record r"
+        " JOIN session s ON s.sid = json_extract(r.body, '$.child')"
+        " WHERE r.txn BETWEEN ? AND ? AND r.event = 'delegated' LIMIT 2"
+    ),
+)
+"""By what a session can be named, and its `sid`."""
 
 
 def below(index: ReviewIndex, which: str) -> tuple[SessionNode, ...]:
     """That session and every one below it, parents before children; no more than `MAX_SESSIONS`.
 
     Args:
-        which: its `sid`; or the `txn` or the `jti` of one of its calls, or of the delegation that made it.
+        which: its `sid`; or the `txn` or the `jti` of one of its calls, or of the delegation that made it;
+            or how one of these begins.
 
     Raises:
-        Usage: the log has no such session.
+        Usage: the log has no such session, or more than one begins so.
     """
     sid = _session(index.connection, which)
     rows = index.connection.execute(_TREE, (sid, MAX_SESSIONS)).fetchall()
@@ -60,21 +74,23 @@ def below(index: ReviewIndex, which: str) -> tuple[SessionNode, ...]:
 
 def _session(connection: sqlite3.Connection, which: str) -> str:
     which = which.encode(errors="replace").decode()
-    for sql in (
-        "SELECT sid FROM session WHERE sid = ?",
-        "SELECT s.sid FROM call c JOIN session s ON s.id = c.session WHERE c.txn = ?",
-        "SELECT s.sid FROM call c JOIN session s ON s.id = c.session WHERE c.jti = ?",
-        _HANDED_ON,
-    ):
-        row = connection.execute(sql, (which,)).fetchone()
-        if row is not None:
-            return str(row[0])
+    for last in (which, which + "\U0010ffff"):  # a whole name first, then how one begins
+        begun: dict[str, str] = {}
+        for sql in _NAMED:
+            begun.update(connection.execute(sql, (which, last)).fetchall())
+            if len(begun) > 1:
+                raise Usage(
+                    f"more than one session, call or token begins with {sought(which)}; give more of it"
+                )
+        if begun:
+            return next(iter(begun.values()))
     raise unknown(which)
 
 
 def unknown(which: str) -> Usage:
     """That there is none; said in the same words of one that somebody may not see."""
-    return Usage(f"the log has no session {sought(which)}, and no call or token of one")
+    what = f"the log has no session {sought(which)}, and no call or token of one"
+    return Usage(f"{what}; `broker log list` shows ids of calls")
 
 
 def _node(connection: sqlite3.Connection, row: tuple[Any, ...], revoked: dict[str, str]) -> SessionNode:

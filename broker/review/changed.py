@@ -67,20 +67,25 @@ def changed(index: ReviewIndex, day: str, other: str, *, limit: int = 200) -> Ch
     changes.sort(
         key=lambda each: (order[each.how], list(_KEYS).index(each.kind), -max(each.before, each.after))
     )
-    begins, ends = sorted((time_ms(day), time_ms(other)))
-    catalogs = index.connection.execute(
-        "SELECT idx FROM event WHERE event = (SELECT id FROM name WHERE text = 'catalog.loaded')"
-        " AND time_ms >= ? AND time_ms < ? ORDER BY idx",
-        (begins, ends + DAY_MS),
-    ).fetchall()
     return Changes(
         day=day,
         other=other,
         before=was_all,
         after=is_all,
         changes=tuple(changes[:limit]),
-        catalogs=tuple(idx for (idx,) in catalogs),
+        rules_before=_rules_loaded(index, day),
+        rules_after=_rules_loaded(index, other),
     )
+
+
+def _rules_loaded(index: ReviewIndex, day: str) -> tuple[int, ...]:
+    begins = time_ms(day)
+    rows = index.connection.execute(
+        "SELECT idx FROM event WHERE event = (SELECT id FROM name WHERE text = 'catalog.loaded')"
+        " AND time_ms >= ? AND time_ms < ? ORDER BY idx",
+        (begins, begins + DAY_MS),
+    ).fetchall()
+    return tuple(idx for (idx,) in rows)
 
 
 def _how(was: int, now: int) -> str:

@@ -44,6 +44,10 @@ def main() -> int:
     size = anyio.run(write, folder.absolute())
     print(f"{folder}: {size} records of two days, and something is wrong in them.")
     print("docs/reviewing.md finds it, under `A busy day`. Begin with:\n")
+    if shutil.which("broker") is None:
+        print(
+            f'    export PATH="{Path(sys.executable).parent}:$PATH"'
+        )  # whoever typed `make` has no `broker` yet
     print(f"    cd {folder}")
     print("    broker log list --outcome replayed")
     return 0

@@ -203,6 +203,38 @@ async def test_it_is_dark_where_that_is_asked_for(shared: Browser, running: Revi
     assert await shared.do("style", at="body", name="background-color") == "rgb(20, 24, 29)"
 
 
+BROKEN = r"""
+(() => {
+  const broken = []
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  while (texts.nextNode()) {
+    const text = texts.currentNode
+    if (!text.parentElement.closest('td, th') || text.parentElement.closest('pre')) continue
+    for (const word of text.data.matchAll(/\w{1,24}/g)) {
+      const range = document.createRange()
+      range.setStart(text, word.index)
+      range.setEnd(text, word.index + word[0].length)
+      if (new Set(Array.from(range.getClientRects(), (each) => each.top)).size > 1) broken.push(word[0])
+    }
+  }
+  return broken
+})()
+"""
+"""The words in tables that begin on one line and end on the next."""
+
+
+@pytest.mark.parametrize("width", [390, 550, 1100])
+async def test_no_word_of_a_table_is_broken_and_no_page_is_wider_than_its_window(
+    shared: Browser, running: Reviewing, width: int
+) -> None:
+    await shared.fresh(viewport={"width": width, "height": 640})
+    base = await shared.login(running.address)
+    for url in await views(shared, base):
+        await shared.do("goto", url=url)
+        assert await shared.do("tell", code=BROKEN) == [], url
+        assert await shared.do("tell", code="document.documentElement.scrollWidth") == width, url
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_wrong_on_any_page(shared: Browser, running: Reviewing, scheme: str) -> None:
     await shared.fresh(colorScheme=scheme)

@@ -264,6 +264,19 @@ def test_a_call_and_a_token_lead_to_their_session(world: World) -> None:
         below(world.index, "no such thing")
 
 
+def test_the_beginning_of_an_id_leads_to_its_session_where_it_is_the_only_one(world: World) -> None:
+    one = next(each for each in world.calls if "jti" in each.body)
+    handed = next(each for each in world.records if each["event"] == "delegated")
+    assert below(world.index, one.body["txn"][:-1]) == below(world.index, one.body["sid"])
+    assert below(world.index, handed["txn"][:-1])[0].sid == handed["child"]
+    with pytest.raises(Usage, match="more than one"):
+        below(world.index, one.body["jti"][:-1])
+    with pytest.raises(Usage, match="more than one"):
+        below(world.index, one.body["txn"][:1])
+    with pytest.raises(Usage, match="more than one"):
+        below(world.index, "")
+
+
 def test_a_leaked_token_is_told_with_all_its_records(world: World) -> None:
     for one in [each for each in world.calls if each.outcome == "replayed"][:5] + world.calls[:50]:
         jti = one.body.get("jti")
@@ -310,6 +323,19 @@ def test_two_days_differ_in_what_only_one_of_them_has(world: World) -> None:
     assert found.before.calls == sum(
         each.body["time"].startswith(day) and each.outcome != "replayed" for each in world.calls
     )
+
+
+def test_rules_that_were_loaded_count_on_the_day_that_they_were(world: World) -> None:
+    loaded = [
+        (idx, each["time"]) for idx, each in enumerate(world.records) if each["event"] == "catalog.loaded"
+    ]
+    day = loaded[0][1][:10]
+    later = "2026-09-29"
+    on = {each: tuple(idx for idx, time in loaded if time.startswith(each)) for each in (day, later)}
+    there, back = changed(world.index, day, later), changed(world.index, later, day)
+    assert (there.rules_before, there.rules_after) == (on[day], on[later])
+    assert (back.rules_before, back.rules_after) == (on[later], on[day])
+    assert on[day] != on[later]
 
 
 def test_search_finds_records_that_are_no_calls_too(world: World) -> None:

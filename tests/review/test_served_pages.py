@@ -173,6 +173,10 @@ def test_a_reviewer_of_one_tenant_sees_its_records_alone(world: World) -> None:
         "below?session=jti-0001",
     ):  # fmt: skip
         assert browser.pages.get(f"/review/questions/{question}").status == 400, question
+    # Nothing tells a beginning that others' ids have from one that none has.
+    guesses = [browser.pages.get(f"/review/questions/below?session={begun}") for begun in ("jti-", "zz")]
+    assert [each.status for each in guesses] == [400, 400]
+    assert guesses[0].text.replace("jti-", "zz") == guesses[1].text
     assert browser.pages.get("/review/questions/leaked?jti=jti-0002").status == 200
     who = browser.pages.get("/review/who?agent=support-bot").text
     assert "support-bot: 1 calls allowed and 0 refused" in who

@@ -24,7 +24,9 @@ def configure(asking: argparse.ArgumentParser) -> None:
     asks(asking, [each for each in ALL if each not in {"session", "below"}])
     pages(asking)
     asking.add_argument(
-        "which", metavar="SID", help="a session; or the TXN of a call or a delegation, or the JTI of a token"
+        "which",
+        metavar="SID",
+        help="a session; the TXN of a call or a delegation; or the JTI of a token; or how one of them begins",
     )
     asking.add_argument("--calls", action="store_true", help="list their calls instead, the newest first")
 

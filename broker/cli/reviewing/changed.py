@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, store: Path) -> int:
     with index_of(arguments, store) as index:
         found = changed(index, arguments.day, arguments.other, limit=arguments.limit)
         header = ("CHANGE", "WHAT", "NAME", plain(found.day), plain(found.other), "FIRST RECORD")
-        tell(arguments, header, [_calls(found), *map(_answer, found.changes), *_catalogs(found)])
+        tell(arguments, header, [_calls(found), *map(_answer, found.changes), *_rules(found)])
     return 0
 
 
@@ -66,8 +66,10 @@ def _answer(change: Change) -> Answer:
     )
 
 
-def _catalogs(found: Changes) -> list[Answer]:
-    return [
-        _answer(Change(kind="rules loaded", name="", how="new", before=0, after=1, first=index))
-        for index in found.catalogs
-    ]
+def _rules(found: Changes) -> list[Answer]:
+    """How often rules were loaded, each day: they stay in force, so that none the next day is no change."""
+    was, now = len(found.rules_before), len(found.rules_after)
+    if not was and not now:
+        return []
+    first = found.rules_after[0] if now else None
+    return [_answer(Change(kind="rules loaded", name="", how="", before=was, after=now, first=first))]

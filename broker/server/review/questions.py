@@ -216,7 +216,13 @@ def _leaked(asked: Asked) -> Answer:
 
 def _below(asked: Asked) -> Answer:
     which, seen = asked.need("session"), asked.seen
-    found = below.below(asked.index, which)
+    try:
+        found = below.below(asked.index, which)
+    except Usage:
+        if seen.reviewer.tenant is None:
+            raise
+        # One answer for none, several and another tenant's: ids of others cannot be guessed piece by piece.
+        raise below.unknown(which) from None
     if seen.reviewer.tenant is not None and any(each.tenant != seen.reviewer.tenant for each in found):
         raise below.unknown(which)
     return Answer(
@@ -245,7 +251,8 @@ def _revoked(node: SessionNode) -> str:
 def _changed(asked: Asked) -> Answer:
     asked.seen.require_all_tenants("what changed")
     found = changed.changed(asked.index, asked.need("day"), asked.need("other"))
-    rules = f"; rules were loaded {len(found.catalogs)} times between them" if found.catalogs else ""
+    was, now = len(found.rules_before), len(found.rules_after)
+    rules = (f"Rules were loaded {was} and {now} times.",) if was or now else ()
     return Answer(
         columns=("What", "Name", "How", "Before", "After", "First record"),
         rows=[
@@ -259,7 +266,7 @@ def _changed(asked: Asked) -> Answer:
             for each in found.changes
         ],
         objects=[asdict(each) for each in found.changes],
-        notes=(f"{_counted(found.day, found.before)}; {_counted(found.other, found.after)}{rules}.",),
+        notes=(f"{_counted(found.day, found.before)}; {_counted(found.other, found.after)}.", *rules),
         empty="Nothing new, nothing gone, and nothing much more or less.",
     )
 
