@@ -234,7 +234,11 @@ def _nowhere_to_write(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None
         raise error
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def access(_path: object, _mode: int) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", access)
     monkeypatch.setattr(Path, "home", home)
 
 
