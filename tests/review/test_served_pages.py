@@ -93,7 +93,11 @@ def world(tmp_path: Path) -> Generator[World]:
         port = free_port()
         write_tools(tmp_path, port, review_section(made.issuer, tmp_path))
         log.elsewhere.parent.mkdir()
-        log.write(call(1) + call(2, tenant="acme") + call(3, outcome="refused", tenant="globex"))
+        log.write(
+            call(1, sid="sid-1")
+            + call(2, tenant="acme", sid="sid-2")
+            + call(3, outcome="refused", tenant="globex", sid="sid-3")
+        )
         place = Place(folder=tmp_path, backend=Backend())
         served = start_broker(place, "--listen", f"127.0.0.1:{port}")
         try:
@@ -174,9 +178,9 @@ def test_a_reviewer_of_one_tenant_sees_its_records_alone(world: World) -> None:
     ):  # fmt: skip
         assert browser.pages.get(f"/review/questions/{question}").status == 400, question
     # Nothing tells a beginning that others' ids have from one that none has.
-    guesses = [browser.pages.get(f"/review/questions/below?session={begun}") for begun in ("jti-", "zz")]
+    guesses = [browser.pages.get(f"/review/questions/below?session={begun}") for begun in ("sid-", "zz")]
     assert [each.status for each in guesses] == [400, 400]
-    assert guesses[0].text.replace("jti-", "zz") == guesses[1].text
+    assert guesses[0].text.replace("sid-", "zz") == guesses[1].text
     assert browser.pages.get("/review/questions/leaked?jti=jti-0002").status == 200
     who = browser.pages.get("/review/who?agent=support-bot").text
     assert "support-bot: 1 calls allowed and 0 refused" in who
