@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from aiohttp import web
 from anchor_places import Collector, answering, collecting, serving
@@ -22,7 +23,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 from certificates import Authority
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from signing import signing
+from signing import in_file, signing
 from written_log import NOW_MS, WrittenLog, call, calls, forging, new_log
 
 from broker.add_checkpoint import AddCheckpoint
@@ -510,6 +511,26 @@ class LateLog:
         await self.store.keep_checkpoint(size, note)
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_broker_that_is_told_to_end_while_it_begins_ends(log: WrittenLog, turns: int) -> None:
+    """As a client over stdio does that goes away at once: after so many turns of the loop."""
+    keys = KeyRing.open(log.folder / "keys", now_s=NOW_S)
+    async with Store.open(log.store, origin="o", now_ms=lambda: NOW_MS) as store:
+        made = Signing.of(
+            store,
+            lambda: keys.log_key,
+            anchors=lambda: in_file(log.elsewhere),
+            every_s=3600,
+            now_ms=lambda: NOW_MS,
+        )
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(made.around, anyio.sleep_forever)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("when", ["after a checkpoint", "within one"])
 async def test_a_place_that_says_late_what_it_holds_is_told_nothing_before_that_was_compared(
     log: WrittenLog, monkeypatch: pytest.MonkeyPatch, when: str
@@ -528,7 +549,8 @@ async def test_a_place_that_says_late_what_it_holds_is_told_nothing_before_that_
             keeps=AnchoredLog(store),
             now_ms=lambda: NOW_MS,
         )
-        await group.start(anchors.run)
+        group.start_soon(anchors.run)
+        await anchors.begun.wait()
         try:
             within = LateLog(store, place) if when == "within one" else store
             signer = Checkpointer(log=within, key=lambda: keys.log_key, every_s=1, elsewhere=anchors)

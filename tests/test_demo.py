@@ -23,8 +23,8 @@ def play(root: Path, tmp: Path) -> subprocess.CompletedProcess[str]:
 
 
 def left_in(folder: Path) -> list[str]:
-    """Command lines of processes that name the folder and do not end by themselves within some seconds: whoever
-    reads a pipe that was closed still has to notice, which takes a while on a busy machine."""
+    """Command lines of processes that name the folder and do not end by themselves within some seconds: whose
+    pipe was closed still has to notice, which takes a while on a busy machine."""
     until = time.monotonic() + PATIENCE_S
     while (found := processes_in(folder)) and time.monotonic() < until:
         time.sleep(0.05)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import anyio
-from anyio import TASK_STATUS_IGNORED
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from broker.anchoring import AnchorState, DeclaredAnchor, Held
 from broker.anchors.protocol import Anchor
@@ -43,16 +42,18 @@ class Anchors:
         self._group: TaskGroup | None = None
         self._stopped = False
         self._scope = anyio.CancelScope(shield=True)
+        self.begun = anyio.Event()
 
-    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        """Until `stop`. To be cancelled is not enough: the last checkpoint is told on the way out."""
+    async def run(self) -> None:
+        """Until `stop`; `begun` is set when all of them are there. To be cancelled is not enough: the last
+        checkpoint is told on the way out."""
         if self._stopped:
             return
         with self._scope:
             async with anyio.create_task_group() as group:
                 self._group = group
                 await self.renew()
-                task_status.started()
+                self.begun.set()
                 await anyio.sleep_forever()
 
     def stop(self) -> None:

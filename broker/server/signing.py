@@ -55,8 +55,10 @@ class Signing:
     async def telling(self) -> AsyncGenerator[None]:
         """The anchors run meanwhile; whether anything is signed is for the block to say."""
         async with anyio.create_task_group() as group:
-            await group.start(self.anchors.run)
+            group.start_soon(self.anchors.run)
             try:
+                # Not `group.start`: who is cancelled in there waits for a task that only `stop` can end.
+                await self.anchors.begun.wait()
                 yield
             finally:
                 self.anchors.stop()
